@@ -1,0 +1,46 @@
+# Needs git, make and Python >= 3.11 with venv; everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+# Where this is set, nothing is compiled and every import takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test lint lab bench notebooks clean
+
+help:        ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.test        ## Run the quickstart notebook on a local workspace
+	@.ci/demo
+
+test: .venv/.test        ## Run all tests but the slow ones (.ci/run runs those too)
+	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+lint: .venv/.lint        ## Check style, types and layers
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lab: .venv/.lab        ## Open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
+
+bench: .venv/.test        ## Measure load, start, submit and log latency side by side
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+notebooks: .venv/.test        ## Execute the notebooks and store their outputs
+	@$(BIN)/python .ci/execute.py notebooks/*.ipynb
+
+clean:        ## Remove .venv, the demo's workspace and caches
+	@if [ -x $(BIN)/aml-local ]; then AML_LOCAL_HOME="$(CURDIR)/.aml-local/demo" $(BIN)/aml-local stop >/dev/null; fi
+	@rm -rf .venv .aml-local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+
+# One stamp for each dependency group; -e . is checked again when pyproject.toml changes.
+.venv/.%: pyproject.toml | .venv/bin/uv
+	@echo "Installing the '$*' dependencies into .venv ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -e . --group $*
+	@touch $@
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aml-magics needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
