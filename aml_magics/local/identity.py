@@ -1,0 +1,244 @@
+"""Who may come in: tokens, the endpoints that issue them, and the guard at both doors."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aml_magics.local.doors import CLOUD, Door
+from aml_magics.local.wire import TENANT, Call
+
+TOKEN_SECONDS = 24 * 3600
+COOKIE = "aml_local"
+CLIENT = "00000000-0000-0000-0000-00000000a2a2"
+OBJECT_ID = "00000000-0000-0000-0000-00000000a2a3"
+
+# Checked by their own handlers (shared keys and SAS, keys of endpoints, secrets of identities), or
+# asked by clients before they have a token, as on Azure.
+OPEN_PATHS = (
+    "/blob/",
+    "/dfs/",
+    "/file/",
+    "/inference/",
+    "/login/",
+    "/msi/",
+    "/discovery",
+    "/schemas/",
+    "/healthz",
+    "/favicon.ico",
+)
+
+
+def guard(app: ASGIApp, secret: str) -> ASGIApp:
+    """Wrap ``app`` so that only requests with a valid token reach it; ``secret`` is the daemon's.
+
+    A page opened with ``?token=…`` gets a cookie and is sent to the same URL without the token.
+    """
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await app(scope, receive, send)
+            return
+        request = Request(scope)
+        if is_valid(_bearer(request.headers), secret) or _has_cookie(request, secret):
+            await app(scope, receive, send)
+        elif request.method == "GET" and is_valid(request.query_params.get("token", ""), secret):
+            await _signed_in(request, secret)(scope, receive, send)
+        else:
+            await _unauthorized()(scope, receive, send)
+
+    return guarded
+
+
+def is_open(path: str) -> bool:
+    """Claim that the guard leaves a path to its handler."""
+    return path.startswith(OPEN_PATHS)
+
+
+def is_valid(token: str, secret: str) -> bool:
+    """Claim that a token is the daemon's own, or was issued by it and has not expired."""
+    if hmac.compare_digest(token.encode(), secret.encode()):
+        return True
+    head, _, signature = token.rpartition(".")
+    if not hmac.compare_digest(signature.encode(), _signature(head, secret).encode()):
+        return False
+    claims = json.loads(_decode(head.partition(".")[2]))
+    return bool(claims["exp"] > time.time())
+
+
+def issue(audience: str, secret: str, seconds: float = TOKEN_SECONDS) -> str:
+    """Make a token shaped as Azure's (JWT): clients read ``exp``, ``oid`` and ``tid`` in it."""
+    now = int(time.time())
+    claims = {
+        "aud": audience,
+        "iss": f"https://sts.windows.net/{TENANT}/",
+        "iat": now,
+        "nbf": now,
+        "exp": now + int(seconds),
+        "appid": CLIENT,
+        "oid": OBJECT_ID,
+        "sub": OBJECT_ID,
+        "tid": TENANT,
+        "name": "local",
+        "ver": "1.0",
+    }
+    head = ".".join(_encode(part) for part in ({"typ": "JWT", "alg": "HS256"}, claims))
+    return f"{head}.{_signature(head, secret)}"
+
+
+def token(call: Call) -> Response:
+    """Exchange the daemon's secret for a token, as Microsoft Entra ID does for a program's."""
+    form = {name: values[0] for name, values in parse_qs(call.body.decode("latin-1")).items()}
+    grant = form.get("grant_type", "")
+    if grant != "client_credentials":
+        message = f"AADSTS70003: The local workspace does not support the grant type '{grant}'."
+        return _refused(400, "unsupported_grant_type", message, [70003])
+    secret = call.local.address.token
+    if not is_valid(form.get("client_assertion") or form.get("client_secret", ""), secret):
+        message = "AADSTS7000215: Invalid client secret provided."
+        return _refused(401, "invalid_client", message, [7000215])
+    scope = form.get("scope") or form.get("resource", "")
+    issued = issue(scope.removesuffix("/.default"), secret)
+    return JSONResponse(
+        {
+            "token_type": "Bearer",
+            "expires_in": TOKEN_SECONDS,
+            "ext_expires_in": TOKEN_SECONDS,
+            "access_token": issued,
+        }
+    )
+
+
+def managed_identity_token(call: Call) -> Response:
+    """Give a token to a program that sends its ``IDENTITY_HEADER``, as App Service does."""
+    secret = call.local.address.token
+    header = call.request.headers.get("x-identity-header", "")
+    if not hmac.compare_digest(header.encode(), secret.encode()):
+        return JSONResponse({"statusCode": 401, "message": "The X-IDENTITY-HEADER is wrong."}, 401)
+    resource = call.query.get("resource", "")
+    return JSONResponse(
+        {
+            "access_token": issue(resource, secret),
+            "expires_on": str(int(time.time()) + TOKEN_SECONDS),
+            "resource": resource,
+            "token_type": "Bearer",
+            "client_id": CLIENT,
+        }
+    )
+
+
+def openid_configuration(call: Call) -> Response:
+    """Name the endpoints of a tenant, as msal asks before its first request."""
+    tenant, base = call.path["tenant"], login_url(call.door)
+    return JSONResponse(
+        {
+            "issuer": f"{base}/{tenant}/v2.0",
+            "token_endpoint": f"{base}/{tenant}/oauth2/v2.0/token",
+            "authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/authorize",
+            "device_authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/devicecode",
+            "jwks_uri": f"{base}/{tenant}/discovery/v2.0/keys",
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+            "response_types_supported": ["code", "id_token"],
+            "tenant_region_scope": "NA",
+        }
+    )
+
+
+def instance_discovery(call: Call) -> Response:
+    """Tell msal that the authority it asks is a known one."""
+    base = login_url(call.door)
+    host = urlsplit(base).netloc
+    return JSONResponse(
+        {
+            "tenant_discovery_endpoint": f"{base}/{TENANT}/v2.0/.well-known/openid-configuration",
+            "api-version": "1.1",
+            "metadata": [
+                {"preferred_network": host, "preferred_cache": host, "aliases": [host]},
+            ],
+        }
+    )
+
+
+def login_url(door: Door) -> str:
+    """Root of the token endpoints, without a slash at the end."""
+    return "https://login.microsoftonline.com" if door is CLOUD else f"{door.arm}/login"
+
+
+def _refused(status: int, code: str, message: str, numbers: list[int]) -> Response:
+    body = {
+        "error": code,
+        "error_description": message,
+        "error_codes": numbers,
+        "timestamp": time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()),
+        "trace_id": str(uuid4()),
+        "correlation_id": str(uuid4()),
+    }
+    return JSONResponse(body, status)
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
+
+
+def _has_cookie(request: Request, secret: str) -> bool:
+    """A cookie goes with any page's requests: what changes something must come from our own."""
+    if request.method not in ("GET", "HEAD"):
+        origin = urlsplit(request.headers.get("origin", ""))
+        if origin.netloc != request.headers.get("host"):
+            return False
+    try:
+        jar = SimpleCookie(request.headers.get("cookie", ""))
+    except CookieError:
+        return False
+    return COOKIE in jar and is_valid(jar[COOKIE].value, secret)
+
+
+def _signed_in(request: Request, secret: str) -> Response:
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
+    path = str(request.scope["aml.raw_path"].decode("latin-1"))
+    target = path + (f"?{urlencode(query)}" if query else "")
+    response = RedirectResponse(target, 303)
+    response.set_cookie(
+        COOKIE,
+        issue("pages", secret),
+        max_age=TOKEN_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+def _unauthorized() -> Response:
+    message = "The access token is missing, wrong or expired. Log in again: %aml login --local"
+    return JSONResponse(
+        {"error": {"code": "InvalidAuthenticationToken", "message": message}},
+        401,
+        {"WWW-Authenticate": f'Bearer authorization_uri="https://login.windows.net/{TENANT}"'},
+    )
+
+
+def _signature(head: str, secret: str) -> str:
+    digest = hmac.new(secret.encode(), head.encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _encode(part: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def _decode(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
