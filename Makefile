@@ -25,7 +25,7 @@ lab: .venv/.lab        ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
 
 bench: .venv/.test        ## Measure load, start, submit and log latency side by side
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python tests/bench $(ARGS)
 
 notebooks: .venv/.test        ## Execute the notebooks and store their outputs
 	@$(BIN)/python .ci/execute.py notebooks/*.ipynb
