@@ -93,9 +93,9 @@ def read_address(home: Path) -> Address | None:
     """Return the last address written in a home, whether or not that daemon still runs."""
     try:
         fields = json.loads((home / "daemon.json").read_bytes())
-    except FileNotFoundError:
+        return Address(**{**fields, "home": home})
+    except (FileNotFoundError, ValueError, TypeError):  # none yet, or not of this version
         return None
-    return Address(**{**fields, "home": home})
 
 
 def write_address(address: Address) -> None:
@@ -112,7 +112,11 @@ def ensure(home: Path | None = None) -> Address:
     folder = home_folder(home)
     if address := find(folder):
         return address
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        reason = f"no workspace can live in {folder}: {exc.strerror}"
+        raise DaemonError(reason, hint="set AML_LOCAL_HOME to a folder of yours") from exc
     with files.locked(folder / "start.lock"):
         return find(folder) or _start(folder)
 

@@ -1,0 +1,164 @@
+"""The application: finds the row of ROUTES for a request and calls its function."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+import threading
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aml_magics.local import doors, identity
+from aml_magics.local.controllers.jobs import Jobs
+from aml_magics.local.mlflow import Tracking
+from aml_magics.local.store import Store
+from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace
+
+if TYPE_CHECKING:
+    from aml_magics.local.daemon import Address
+
+log = logging.getLogger(__name__)
+BODY_LIMIT = 32 << 20
+SCOPE = (
+    r"/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)"
+    rf"/providers/{re.escape(PROVIDER)}/workspaces/(?P<workspace>[^/]+)"
+)
+_ID = re.compile(SCOPE + r"(?:/|$)", re.IGNORECASE)
+
+
+class Local:
+    """The running workspace server: what handlers and controllers share."""
+
+    def __init__(self, home: Path, address: Address) -> None:
+        self.home, self.address = home, address
+        self.secret = address.token.encode()
+        self.strict = os.environ.get("AML_LOCAL_STRICT") == "1"
+        self.slots = os.cpu_count() or 1
+        self.store = Store(home / "workspace.db")
+        self.mlflow = Tracking(self)
+        self.jobs = Jobs(self)
+
+    def start(self) -> None:
+        """Take up unfinished work, and load what is too heavy to load before the first answer."""
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+
+    def _load(self) -> None:
+        self.mlflow.load()
+        self.jobs.start()
+
+    def stop(self) -> None:
+        self.jobs.stop()
+        self.store.close()
+
+    def is_busy(self) -> bool:
+        return self.jobs.busy()
+
+    def is_token(self, token: str) -> bool:
+        return identity.is_valid(token, self.address.token)
+
+    def workspace_of(self, id: str) -> Workspace:  # noqa: A002 (ARM's word)
+        """The workspace that the resource with this ARM id is in."""
+        match = _ID.match(id)
+        if match is None:
+            raise ValueError(f"{id} is not in a workspace")
+        return workspace(match["subscription"], match["group"], match["workspace"])
+
+
+def workspace(subscription: str, group: str, name: str) -> Workspace:
+    account = doors.account_name(subscription, group, name)
+    return Workspace(subscription, group, name, account)
+
+
+def create(home: Path, address: Address) -> tuple[ASGIApp, Local]:
+    """Make the application that serves `home`, and what runs beside it."""
+    local = Local(home, address)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            response = await _answer(local, Request(scope, receive))
+            await response(scope, receive, send)
+
+    return identity.guard(app, address.token), local
+
+
+async def _answer(local: Local, request: Request) -> ASGIApp:
+    try:
+        return await _routed(local, request)
+    except ArmError as exc:
+        return exc.response()
+    except ClientDisconnect:
+        return Response(status_code=499)
+    except OSError as exc:
+        log.exception("%s %s", request.method, request.url.path)
+        return ArmError(507, "InsufficientStorage", f"The disk failed: {exc.strerror}").response()
+    except Exception:
+        log.exception("%s %s", request.method, request.url.path)
+        message = "The local workspace failed; see `aml-local logs`."
+        return ArmError(500, "InternalServerError", message).response()
+
+
+async def _routed(local: Local, request: Request) -> ASGIApp:
+    function, path = _route(request.method, request.url.path)
+    scope = (path.get("subscription"), path.get("group"), path.get("workspace"))
+    ws = workspace(*scope) if all(scope) else None  # type: ignore[arg-type]
+    call = Call(request, path, b"", request.scope["aml.door"], local, ws)
+    if ws:
+        await run_in_threadpool(_arm().ensure_workspace, call)
+    if inspect.iscoroutinefunction(function):
+        answer: ASGIApp = await function(call)
+        return answer
+    response: Response = await run_in_threadpool(function, call._replace(body=await _body(request)))
+    return response
+
+
+def _route(method: str, path: str) -> tuple[Any, dict[str, str]]:
+    for pattern, functions in _table():
+        match = pattern.fullmatch(path)
+        if match and method in functions:
+            return functions[method], match.groupdict()
+    log.warning("not emulated: %s %s", method, path)
+    message = f"The local workspace does not emulate {method} {path}."
+    raise ArmError(501, "NotImplemented", message)
+
+
+@cache
+def _table() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
+    from aml_magics.local.routes import ROUTES
+
+    rows: dict[str, dict[str, Any]] = {}
+    for verbs, pattern, function in ROUTES:
+        rows.setdefault(pattern, {}).update(dict.fromkeys(verbs.split(), function))
+    return [(_compiled(pattern), functions) for pattern, functions in rows.items()]
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """`{ws}` is the scope of a workspace, `{x}` a segment, `{x:path}` the rest."""
+    text = re.sub(r"\{(\w+):path\}", r"(?P<\1>.*)", pattern)
+    text = re.sub(r"\{(?!ws\})(\w+)\}", r"(?P<\1>[^/]+)", text)
+    head, ws, below = text.partition("{ws}")
+    return re.compile(f"{head}{SCOPE}(?P<below>{below})" if ws else head, re.IGNORECASE)
+
+
+@cache
+def _arm() -> Any:
+    from aml_magics.local import arm
+
+    return arm
+
+
+async def _body(request: Request) -> bytes:
+    """The request body in memory; large ones are for storage, which streams."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body.extend(chunk)
+        if len(body) > BODY_LIMIT:
+            raise ArmError(413, "RequestEntityTooLarge", "The request body is too large.")
+    return bytes(body)

@@ -1,0 +1,176 @@
+"""Run history: what a job did and where its logs are, in the words of the run history service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from aml_magics.local import blobs, uris
+from aml_magics.local.controllers.command import TERMINAL
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import Call, bad_request, not_found
+
+LOG_FOLDERS = ("user_logs", "azureml-logs", "system_logs", "logs")
+
+
+def details(call: Call) -> Response:
+    """A run with the addresses of its log files, readable by range for a day."""
+    job = _job(call, call.path["run"])
+    logs = _log_files(call, job.name)
+    return JSONResponse({**_run(job), "error": _failure(call, job), "logFiles": logs})
+
+
+def get_run(call: Call) -> Response:
+    return JSONResponse(_run(_job(call, call.path["run"])))
+
+
+def children(call: Call) -> Response:
+    """No job has children yet: sweeps and pipelines are not run here."""
+    _job(call, call.path["run"])
+    return JSONResponse({"value": [], "continuationToken": None, "nextLink": None})
+
+
+def run_data(call: Call) -> Response:
+    """A run with its definition, as `jobs.download` asks for it."""
+    job = _job(call, str(call.document().get("runId", "")))
+    outputs = {
+        name: {"assetId": output["uri"], "type": output["jobOutputType"]}
+        for name, output in job.properties["outputs"].items()
+    }
+    return JSONResponse(
+        {
+            "runMetadata": {**_run(job), "outputs": outputs},
+            "runDefinition": None,
+            "jobSpecification": None,
+            "systemSettings": None,
+        }
+    )
+
+
+def list_artifacts(call: Call) -> Response:
+    """Every file a run has logged."""
+    root = _artifacts(call)
+    return JSONResponse({"value": [_artifact(call, name) for name in _files(root)]})
+
+
+def list_artifacts_in_path(call: Call) -> Response:
+    path = call.query.get("path", "").strip("/")
+    files = _files(uris.below(_artifacts(call), path))
+    return JSONResponse({"value": [_artifact(call, f"{path}/{name}") for name in files]})
+
+
+def artifact_content(call: Call) -> Response:
+    """Where to read one file of a run, with a signature."""
+    path = call.query.get("path", "")
+    if not uris.below(_artifacts(call), path).is_file():
+        raise not_found(f"Artifact {path} not found in run {call.path['run']}.")
+    return JSONResponse(_content(call, path))
+
+
+def artifact_prefix_content(call: Call) -> Response:
+    path = call.query.get("path", "").strip("/")
+    names = [f"{path}/{name}" for name in _files(uris.below(_artifacts(call), path))]
+    return JSONResponse({"value": [_content(call, name) for name in names]})
+
+
+def create_artifacts(call: Call) -> Response:
+    """Places to upload files of a run to, with a signature that may write there."""
+    asked = call.document().get("paths")
+    if not isinstance(asked, list) or not all(isinstance(e, dict) and "path" in e for e in asked):
+        raise bad_request("The artifacts to create are a list of paths.")
+    paths = [str(entry["path"]) for entry in asked]
+    return JSONResponse(
+        {
+            "artifacts": {path: _artifact(call, path) for path in paths},
+            "artifactContentInformation": {path: _content(call, path, "rcw") for path in paths},
+            "errors": {},
+        }
+    )
+
+
+def _job(call: Call, name: str) -> Resource:
+    job = call.local.store.get(f"{call.workspace.id}/jobs/{name}")
+    if job is None:
+        raise not_found(f"Run {name} not found.")
+    return job
+
+
+def _run(job: Resource) -> Body:
+    """A run as the service describes it; times are ISO 8601 in UTC."""
+    properties, own = job.properties, job.properties["properties"]
+    status = properties["status"]
+    return {
+        "runId": job.name,
+        "runUuid": job.name,
+        "rootRunId": job.name,
+        "rootRunUuid": job.name,
+        "parentRunId": None,
+        "experimentId": properties["experimentName"],
+        "dataContainerId": f"dcid.{job.name}",
+        "displayName": properties["displayName"],
+        "name": properties["displayName"],
+        "description": properties["description"],
+        "status": status,
+        "target": (properties["computeId"] or "").rpartition("/")[2] or "local",
+        "runType": "azureml.scriptrun",
+        "runTypeV2": {"orchestrator": "Execution", "traits": ["azureml.scriptrun"]},
+        "createdUtc": job.created_at,
+        "createdTimeUtc": job.created_at,
+        "startTimeUtc": own.get("StartTimeUtc"),
+        "endTimeUtc": own.get("EndTimeUtc") if status in TERMINAL else None,
+        "tags": properties["tags"],
+        "properties": own,
+        "services": {},
+        "inputs": {},
+        "outputs": {},
+        "warnings": None,
+        "error": None,
+        "revision": 1,
+    }
+
+
+def _failure(call: Call, job: Resource) -> Body | None:
+    error = call.local.store.noted(job.id, "error")
+    return {"error": {"details": [], **error}} if error else None
+
+
+def _log_files(call: Call, run: str) -> dict[str, str]:
+    root = uris.artifacts(call.local, call.workspace, run)
+    found = [f"{folder}/{name}" for folder in LOG_FOLDERS for name in _files(root / folder)]
+    return {name: _url(call, run, name) for name in found}
+
+
+def _artifacts(call: Call) -> Path:
+    _job(call, call.path["run"])
+    return uris.artifacts(call.local, call.workspace, call.path["run"])
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Names of the files below a folder, relative to it."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.endswith(".partial"):
+            yield path.relative_to(folder).as_posix()
+
+
+def _artifact(call: Call, path: str) -> dict[str, Any]:
+    run = call.path["run"]
+    container = f"dcid.{run}"
+    return {
+        "artifactId": f"ExperimentRun/{container}/{path}",
+        "origin": "ExperimentRun",
+        "container": container,
+        "path": path,
+    }
+
+
+def _content(call: Call, path: str, allow: str = "r") -> dict[str, Any]:
+    return {**_artifact(call, path), "contentUri": _url(call, call.path["run"], path, allow)}
+
+
+def _url(call: Call, run: str, path: str, allow: str = "r") -> str:
+    name, account = f"ExperimentRun/dcid.{run}/{path}", call.workspace.account
+    signature = blobs.sas(call.local, account, uris.ARTIFACTS, name, allow)
+    return f"{blobs.url(call.door, account, uris.ARTIFACTS, name)}?{signature}"

@@ -1,0 +1,293 @@
+"""MLflow's tracking server and model registry, one database for each workspace.
+
+MLflow's own Flask application answers; this module tells it which workspace a request is about,
+gives a job's run the job's name, and keeps artifacts where blob storage finds them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aml_magics.local import blobs, uris
+from aml_magics.local.wire import ArmError, Call, Workspace, bad_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aml_magics.local.app import Local
+
+_account: ContextVar[str] = ContextVar("account")
+_RUN_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
+
+
+class Tracking:
+    """MLflow in this process: imported in the background, since that takes seconds of CPU."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._loaded = threading.Event()
+        self._failure: BaseException | None = None
+        self._lock = threading.Lock()
+        self._stores: dict[tuple[str, str], Any] = {}
+        self._builders: dict[str, Callable[[str, str], Any]] = {}
+        self._app: ASGIApp | None = None
+
+    def load(self) -> None:
+        """Import MLflow and mount it; runs once, in a thread of the server."""
+        try:
+            self._load()
+        except BaseException as exc:
+            self._failure = exc
+            raise
+        finally:
+            self._loaded.set()
+
+    def _load(self) -> None:
+        os.environ.update(
+            MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="true",  # identity.py checks host and token
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+            MLFLOW_DISABLE_TELEMETRY="true",
+            _MLFLOW_SERVER_SERVE_ARTIFACTS="true",
+            _MLFLOW_SERVER_ARTIFACT_DESTINATION=str(self._local.home / "storage"),
+        )
+        from a2wsgi import WSGIMiddleware
+        from mlflow import server
+        from mlflow.server import handlers
+
+        self._builders = {"tracking": _tracking_store, "registry": _registry_store}
+        handlers._tracking_store = _OfWorkspace(self, "tracking")
+        handlers._model_registry_store = _OfWorkspace(self, "registry")
+        self._app = WSGIMiddleware(server.app)
+
+    def app(self) -> ASGIApp:
+        """MLflow's application, once it is loaded.
+
+        Raises: ArmError 500: MLflow could not be loaded.
+        """
+        self._loaded.wait()
+        if self._app is None:
+            raise ArmError(500, "InternalServerError", f"MLflow did not load: {self._failure}")
+        return self._app
+
+    def store(self, account: str, which: str) -> Any:
+        """MLflow's tracking or registry store of a workspace; its database is made when new."""
+        self.app()
+        with self._lock:
+            if (account, which) not in self._stores:
+                folder = self._local.home / "mlflow"
+                folder.mkdir(exist_ok=True)
+                url = f"sqlite:///{folder / account}.db"
+                self._stores[account, which] = self._builders[which](url, account)
+            return self._stores[account, which]
+
+    @contextmanager
+    def about(self, ws: Workspace) -> Iterator[None]:
+        token = _account.set(ws.account)
+        try:
+            yield
+        finally:
+            _account.reset(token)
+
+    # Runs of jobs
+
+    def create_run(self, ws: Workspace, job: str, experiment: str, tags: dict[str, str]) -> str:
+        """Make the run of a job, with the job's name for its id.
+
+        Returns: the id of its experiment, which is made when it is new.
+        """
+        from mlflow.entities import RunTag
+        from mlflow.utils.time import get_current_time_millis
+
+        store = self.store(ws.account, "tracking")
+        known = store.get_experiment_by_name(experiment)
+        experiment_id = known.experiment_id if known else store.create_experiment(experiment)
+        labels = [RunTag(key, value) for key, value in tags.items()]
+        name = tags.get("mlflow.runName", job)
+        run_args = (experiment_id, tags.get("mlflow.user", ""), get_current_time_millis())
+        store.create_run(*run_args, labels, name, run_id=job)
+        return str(experiment_id)
+
+    def end_run(self, ws: Workspace, job: str, status: str) -> None:
+        """Give a job's run the job's end; metrics and artifacts that came so far stay."""
+        from mlflow.entities import RunStatus
+        from mlflow.utils.time import get_current_time_millis
+
+        code = RunStatus.from_string(_RUN_STATUS[status])
+        store = self.store(ws.account, "tracking")
+        store.update_run_info(job, code, get_current_time_millis(), None)
+
+    def model_folder(self, ws: Workspace, run: str, name: str) -> Path | None:
+        """Where a model is that the run logged with `log_model`, which MLflow 3 keeps elsewhere."""
+        from mlflow.exceptions import MlflowException
+
+        store = self.store(ws.account, "tracking")
+        try:
+            experiment = store.get_run(run).info.experiment_id
+        except MlflowException:
+            return None
+        logged = store.search_logged_models([experiment], f"source_run_id = '{run}'")
+        for model in logged:
+            if model.name == name.strip("/"):
+                return uris.local_path(self._local, ws, model.artifact_location)
+        return None
+
+
+class _OfWorkspace:
+    """Stands where MLflow expects its one store; asks for that of the request's workspace."""
+
+    def __init__(self, tracking: Tracking, which: str) -> None:
+        self._tracking, self._which = tracking, which
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracking.store(_account.get(), self._which), name)
+
+
+def _tracking_store(url: str, account: str) -> Any:
+    from mlflow.store.tracking.dbmodels.models import SqlRun
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    root = f"mlflow-artifacts:/{account}/{uris.ARTIFACTS}"
+
+    class Store(SqlAlchemyStore):  # type: ignore[misc]
+        """Puts the artifacts of every run where Azure has them, and lets a job name its run."""
+
+        def create_run(  # noqa: PLR0917 (MLflow's own signature)
+            self,
+            experiment_id: str,
+            user_id: str,
+            start_time: int,
+            tags: list[Any],
+            run_name: str,
+            run_id: str | None = None,
+        ) -> Any:
+            made = super().create_run(experiment_id, user_id, start_time, tags, run_name)
+            name = run_id or made.info.run_id
+            with self.ManagedSessionMaker(read_only=False) as session:
+                row = session.get(SqlRun, made.info.run_id)
+                row.artifact_uri = f"{root}/ExperimentRun/dcid.{name}"
+                if run_id:
+                    _rename(session, row, run_id)
+            return self.get_run(name)
+
+    return Store(url, f"{root}/experiments")
+
+
+def _rename(session: Any, row: Any, name: str) -> None:
+    """Give a run that has nothing but tags another id; its tags go with it."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+    from sqlalchemy import inspect
+
+    columns = {c.key: getattr(row, c.key) for c in inspect(SqlRun).column_attrs}
+    tags = [(tag.key, tag.value) for tag in row.tags]
+    session.delete(row)
+    session.flush()
+    copy = SqlRun(**{**columns, "run_uuid": name})
+    copy.tags = [SqlTag(key=key, value=value) for key, value in tags]
+    session.add(copy)
+
+
+def _registry_store(url: str, account: str) -> Any:
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    return SqlAlchemyStore(url)
+
+
+# Requests
+
+
+async def serve(call: Call) -> ASGIApp:
+    """Everything below the tracking URI: REST API and web pages, answered by MLflow."""
+    tracking, rest = call.local.mlflow, call.path["rest"] or "/"
+    app = await run_in_threadpool(tracking.app)
+
+    async def forward(scope: Scope, receive: Receive, send: Send) -> None:
+        inner = {**scope, "path": rest, "raw_path": rest.encode(), "root_path": ""}
+        reply = _azure_artifacts(send, call) if call.door.name == "cloud" else send
+        with tracking.about(call.workspace):
+            await app(inner, receive, reply)
+
+    return forward
+
+
+def _azure_artifacts(send: Send, call: Call) -> Send:
+    """Name artifact roots as azureml-mlflow reads them: through the run history service."""
+    head: dict[str, Any] = {}
+    body = bytearray()
+    scope = f"{call.door.mlflow(call.workspace.id)}/experiments/any/runs/"
+
+    async def collect(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            head.update(message)
+            return
+        body.extend(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        pattern = rb"mlflow-artifacts:/aml\w+/azureml/ExperimentRun/dcid\.([\w.-]+)"
+        text = re.sub(pattern, scope.encode() + rb"\1/artifacts", bytes(body))
+        kept = [(k, v) for k, v in head["headers"] if k.lower() != b"content-length"]
+        length = (b"content-length", str(len(text)).encode())
+        await send({**head, "headers": [*kept, length]})
+        await send({"type": "http.response.body", "body": text})
+
+    return collect
+
+
+def list_artifacts(call: Call) -> Response:
+    """Files and folders directly in a folder of artifacts, as the proxied artifact API lists."""
+    folder = _artifact(call, call.query.get("path", ""))
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = [
+        {"path": entry.name, "is_dir": entry.is_dir()}
+        | ({} if entry.is_dir() else {"file_size": entry.stat().st_size})
+        for entry in entries
+        if not entry.name.endswith(".partial")
+    ]
+    return JSONResponse({"files": files})
+
+
+async def get_artifact(call: Call) -> Response:
+    path = _artifact(call, call.path["rest"])
+    if not path.is_file():
+        return _no_artifact(call)
+    return FileResponse(path)
+
+
+async def put_artifact(call: Call) -> Response:
+    await blobs.receive(call.request.stream(), _artifact(call, call.path["rest"]))
+    return JSONResponse({})
+
+
+def delete_artifact(call: Call) -> Response:
+    path = _artifact(call, call.path["rest"])
+    if not path.is_file():
+        return _no_artifact(call)
+    path.unlink()
+    return JSONResponse({})
+
+
+def _artifact(call: Call, path: str) -> Path:
+    account, _, rest = path.partition("/")
+    if account != call.workspace.account:
+        raise bad_request(f"The artifact {path!r} is not of this workspace.")
+    return uris.below(call.local.home / "storage" / account, rest)
+
+
+def _no_artifact(call: Call) -> Response:
+    message = f"No artifact at {call.path['rest']}."
+    return Response(
+        json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": message}),
+        404,
+        media_type="application/json",
+    )

@@ -1,0 +1,93 @@
+"""Child processes that outlive the daemon: started in a session of their own, found again by
+process id and start time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+
+# The exit code goes through a file because a restarted daemon is not the parent any more.
+_WRAPPER = '"$@"; echo $? > "$AML_EXIT.partial"; mv "$AML_EXIT.partial" "$AML_EXIT"'
+
+
+class Handle(NamedTuple):
+    """A process, so that another process that later has the same id is not taken for it."""
+
+    pid: int
+    started: float
+
+    def process(self) -> psutil.Process | None:
+        """The living process, or None when it is gone."""
+        try:
+            process = psutil.Process(self.pid)
+            same = process.create_time() == self.started
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until it is gone, at most `timeout` seconds; whether it is."""
+        process = self.process()
+        try:
+            if process:
+                process.wait(timeout)
+        except psutil.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the whole process group: asked first, then forced."""
+        if self._signal(signal.SIGTERM):
+            self.wait(GRACE)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> bool:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+def start(
+    command: list[str], *, cwd: Path, env: dict[str, str], log: Path, exit_file: Path
+) -> Handle:
+    """Run a command in a session of its own; its output goes to `log`, its code to `exit_file`."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", _WRAPPER, "sh", *command],
+            cwd=cwd,
+            env={**env, "AML_EXIT": str(exit_file)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    return Handle(child.pid, psutil.Process(child.pid).create_time())
+
+
+def exit_code(exit_file: Path) -> int | None:
+    """What the command returned, or None when it did not come to its end."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return int(exit_file.read_text())
+    return None
+
+
+def reap(handle: Handle) -> None:
+    """Take a dead child off the process table."""
+    child = _children.pop(handle.pid, None)
+    if child:
+        child.wait()
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}

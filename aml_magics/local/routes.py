@@ -1,0 +1,94 @@
+"""Every operation that is answered: verbs, pattern, function; the first that fits is taken.
+
+Patterns are of paths in one space: `doors.py` has put each of the cloud's hosts into it. `{ws}`
+is the scope of a workspace, `{name}` a segment, `{name:path}` the rest; case does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from aml_magics.local import arm, blobs, history, identity, jobs, mlflow
+from aml_magics.local.wire import PROVIDER, Call
+
+
+def health(call: Call) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+_SUB = "/subscriptions/{subscription}"
+_GROUP = _SUB + "/resourceGroups/{group}"
+_LOCATION = f"{_SUB}/providers/{PROVIDER}/locations/{{location}}"
+_RUN = "/history/v1.0{ws}(?:/experiment(?:s|ids)/[^/]+)?/runs/{run}"
+_ARTIFACTS = _RUN + "/artifacts"
+_MLFLOW = r"/mlflow/v\d\.\d{ws}"
+_PROXY = _MLFLOW + r"/(?:api|ajax-api)/2\.0/mlflow-artifacts/artifacts"
+_VERSIONED = "{ws}/(?P<collection>codes|data|environments|models)"
+
+Route = tuple[str, str, Callable[[Call], Any]]
+
+ROUTES: tuple[Route, ...] = (
+    ("GET", "/healthz", health),
+    # tokens
+    ("POST", "/login/{tenant}/oauth2(?:/v2.0)?/token", identity.token),
+    ("GET", "/login/common/discovery/instance", identity.instance_discovery),
+    (
+        "GET",
+        "/login/{tenant}(?:/v2.0)?/.well-known/openid-configuration",
+        identity.openid_configuration,
+    ),
+    ("GET", "/msi/token", identity.managed_identity_token),
+    # workspaces
+    ("GET", "{ws}", arm.get_workspace),
+    ("GET", f"{_SUB}/providers/{PROVIDER}/workspaces", arm.list_workspaces),
+    ("GET", f"{_GROUP}/providers/{PROVIDER}/workspaces", arm.list_workspaces),
+    ("GET", "/discovery(?:/.*)?", arm.discovery),
+    # datastores, computes
+    ("GET", "{ws}/datastores", arm.list_datastores),
+    ("GET", "{ws}/datastores/{name}", arm.get_datastore),
+    ("POST", "{ws}/datastores/{name}/listSecrets", arm.list_secrets),
+    ("GET", "{ws}/computes", arm.list_computes),
+    ("GET", "{ws}/computes/{name}", arm.get_compute),
+    # versioned assets
+    ("GET", _VERSIONED, arm.list_containers),
+    ("GET", _VERSIONED + "/{name}", arm.get_container),
+    ("PUT", _VERSIONED + "/{name}", arm.put_container),
+    ("GET", _VERSIONED + "/{name}/versions", arm.list_versions),
+    ("GET", _VERSIONED + "/{name}/versions/{version}", arm.get_version),
+    ("PUT", _VERSIONED + "/{name}/versions/{version}", arm.put_version),
+    (
+        "POST",
+        "{ws}/codes/{name}/versions/{version}/startPendingUpload",
+        arm.start_pending_upload,
+    ),
+    # jobs
+    ("GET", "{ws}/jobs", jobs.list_),
+    ("GET", "{ws}/jobs/{name}", jobs.get),
+    ("PUT", "{ws}/jobs/{name}", jobs.put),
+    ("POST", "{ws}/jobs/{name}/cancel", jobs.cancel),
+    # long-running operations
+    ("GET", _LOCATION + "/mfeOperationsStatus/{operation}", arm.operation_status),
+    ("GET", _LOCATION + "/mfeOperationResults/{operation}", arm.operation_result),
+    # run history
+    ("GET", _RUN, history.get_run),
+    ("GET", _RUN + "/details", history.details),
+    ("GET", _RUN + "/children", history.children),
+    ("POST", "/history/v1.0{ws}/rundata", history.run_data),
+    ("GET", _ARTIFACTS, history.list_artifacts),
+    ("GET", _ARTIFACTS + "/path", history.list_artifacts_in_path),
+    ("GET", _ARTIFACTS + "/contentinfo", history.artifact_content),
+    ("GET", _ARTIFACTS + "/prefix/contentinfo", history.artifact_prefix_content),
+    ("POST", _ARTIFACTS + "/batch/metadata", history.create_artifacts),
+    # MLflow
+    ("GET", _PROXY, mlflow.list_artifacts),
+    ("GET HEAD", _PROXY + "/{rest:path}", mlflow.get_artifact),
+    ("PUT", _PROXY + "/{rest:path}", mlflow.put_artifact),
+    ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
+    ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
+    # blob storage
+    ("GET HEAD PUT DELETE", "/blob/{account}/{container}", blobs.container_request),
+    ("GET HEAD PUT DELETE", "/blob/{account}/{container}/{name:path}", blobs.blob),
+)

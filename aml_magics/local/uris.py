@@ -1,0 +1,148 @@
+"""Azure ML's ways to name data, each turned into the path of a file or folder on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml_magics.local.wire import Workspace, bad_request, not_found
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
+
+ARTIFACTS = "azureml"  # the container of workspaceartifactstore, as on Azure
+
+
+def datastores(ws: Workspace) -> dict[str, str]:
+    """The four datastores every workspace has, with their containers or shares."""
+    return {
+        "workspaceblobstore": f"azureml-blobstore-{ws.guid}",
+        "workspaceartifactstore": ARTIFACTS,
+        "workspacefilestore": f"azureml-filestore-{ws.guid}",
+        "workspaceworkingdirectory": f"code-{ws.guid}",
+    }
+
+
+def container(local: Local, account: str, name: str) -> Path:
+    return local.home / "storage" / account / name
+
+
+def below(folder: Path, name: str) -> Path:
+    """A path inside `folder`.
+
+    Raises: ArmError 400: the name would leave it.
+    """
+    parts = [part for part in name.split("/") if part]
+    if ".." in parts or "\\" in name or "\0" in name:
+        raise bad_request(f"The path {name!r} leaves its container.")
+    return folder.joinpath(*parts)
+
+
+def artifacts(local: Local, ws: Workspace, job: str) -> Path:
+    """The folder that is the default output of a job and the artifact root of its run."""
+    return below(container(local, ws.account, ARTIFACTS), f"ExperimentRun/dcid.{job}")
+
+
+def long_uri(ws: Workspace, uri: str) -> str:
+    """`azureml://datastores/…` with its workspace spelled out, as the service answers it."""
+    scope = (
+        f"azureml://subscriptions/{ws.subscription}/resourcegroups/{ws.resource_group}"
+        f"/workspaces/{ws.name}/datastores/"
+    )
+    return re.sub(r"^azureml://datastores/", scope, uri)
+
+
+def local_path(local: Local, ws: Workspace, uri: str) -> Path:
+    """Where the data that `uri` names is on this machine.
+
+    Raises: ArmError: it is not named in a form known here, or is not there.
+    """
+    path = destination(local, ws, uri)
+    if not path.exists():
+        raise not_found(f"Nothing is stored at {uri}.")
+    return path
+
+
+def destination(local: Local, ws: Workspace, uri: str) -> Path:
+    """Where the data that `uri` names is or will be.
+
+    Raises: ArmError: it is not named in a form known here.
+    """
+    for pattern, resolve in _FORMS:
+        match = re.match(pattern, uri, re.IGNORECASE)
+        if match:
+            return resolve(local, ws, match)
+    raise bad_request(f"{uri} names no data that is on this machine.")
+
+
+def _datastore(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    name, path = match["store"], match["path"]
+    row = local.store.get(f"{ws.id}/datastores/{name}")
+    if row is None:
+        raise not_found(f"Could not find datastore: {name}.")
+    place = row.properties.get("containerName") or row.properties.get("fileShareName")
+    if row.properties.get("accountName") != ws.account or not place:
+        raise bad_request(f"Datastore {name} is not on this machine.")
+    return below(container(local, ws.account, place), path)
+
+
+def _job_output(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    job, output, path = match["job"], match["output"], match["path"] or ""
+    if output in ("artifacts", "default"):
+        plain = below(artifacts(local, ws, job), path)
+        return plain if plain.exists() else local.mlflow.model_folder(ws, job, path) or plain
+    row = local.store.get(f"{ws.id}/jobs/{job}")
+    outputs = (row.properties.get("outputs") or {}) if row else {}
+    if output not in outputs:
+        raise not_found(f"Job {job} has no output {output}.")
+    return below(local_path(local, ws, outputs[output]["uri"]), path)
+
+
+def _run_artifact(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    plain = below(artifacts(local, ws, match["job"]), match["path"])
+    return plain if plain.exists() else local.mlflow.model_folder(ws, *match.groups()) or plain
+
+
+def _blob(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    return below(container(local, match["account"], match["container"]), match["path"])
+
+
+def _asset(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    kind, name, version = match["kind"] or "data", match["name"], match["version"]
+    row = local.store.get(f"{ws.id}/{kind}/{name}/versions/{version}")
+    if row is None:
+        raise not_found(f"No {kind} asset with name: {name} version: {version}.")
+    keys = ("dataUri", "modelUri", "codeUri")
+    return local_path(local, ws, next(row.properties[k] for k in keys if row.properties.get(k)))
+
+
+def _proxied(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    return below(local.home / "storage", match["path"])
+
+
+_FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...] = (
+    (
+        r"azureml://(?:subscriptions/.*?/)?datastores/(?P<store>[^/]+)/paths/(?P<path>.*)$",
+        _datastore,
+    ),
+    (
+        r"azureml://(?:subscriptions/.*?/)?jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)"
+        r"(?:/paths/?(?P<path>.*))?$",
+        _job_output,
+    ),
+    (r"runs:/(?P<job>[^/]+)/(?P<path>.*)$", _run_artifact),
+    (
+        r"https://(?P<account>aml[0-9a-f]{21})\.blob\.core\.windows\.net(?::443)?"
+        r"/(?P<container>[^/?]+)/?(?P<path>[^?]*)",
+        _blob,
+    ),
+    (r"mlflow-artifacts:/+(?P<path>aml.*)$", _proxied),
+    (
+        r"(?:azureml:|azureml://locations)?/.*/workspaces/[^/]+/(?P<kind>data|models|codes)"
+        r"/(?P<name>[^/]+)/versions/(?P<version>[^/]+)$",
+        _asset,
+    ),
+    (r"azureml:(?P<kind>)(?P<name>[^:/]+):(?P<version>[^:/]+)$", _asset),
+)

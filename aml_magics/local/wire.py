@@ -1,0 +1,120 @@
+"""What a handler receives and what it may raise: requests, workspaces and ARM's error envelope."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
+    from aml_magics.local.doors import Door
+
+PROVIDER = "Microsoft.MachineLearningServices"
+REGION = "eastus"
+TENANT = "00000000-0000-0000-0000-00000000a2a1"
+
+
+class ArmError(Exception):
+    """A request that is answered with ARM's error envelope.
+
+    Source: recorded answers of the management front end; `code` decides which exception the
+    SDK raises, `reason` is the service's inner error code.
+    """
+
+    def __init__(self, status: int, code: str, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code, self.reason = status, code, reason
+
+    def response(self) -> Response:
+        return JSONResponse(error_body(self.code, str(self), self.reason), self.status)
+
+
+def error_body(code: str, message: str, reason: str = "") -> dict[str, Any]:
+    """The envelope the management front end puts around every failure."""
+    facts: dict[str, Any] = {
+        "ComponentName": "managementfrontend",
+        "Correlation": {"operation": uuid4().hex, "request": uuid4().hex[:16]},
+        "Environment": REGION,
+        "Location": REGION,
+        "Time": datetime.now(UTC).isoformat(),
+        "InnerError": {"code": reason or code, "innerError": None},
+    }
+    extra = [{"type": key, "info": {"value": value}} for key, value in facts.items()]
+    return {
+        "error": {"code": code, "message": message, "details": [], "additionalInfo": extra},
+    }
+
+
+def not_found(message: str) -> ArmError:
+    return ArmError(404, "UserError", message, "NotFoundError")
+
+
+def bad_request(message: str) -> ArmError:
+    return ArmError(400, "UserError", message, "BadRequest")
+
+
+class Workspace(NamedTuple):
+    """Which workspace a request is about. `account` is its storage account."""
+
+    subscription: str
+    resource_group: str
+    name: str
+    account: str
+
+    @property
+    def group_id(self) -> str:
+        return f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.group_id}/providers/{PROVIDER}/workspaces/{self.name}"
+
+    @property
+    def guid(self) -> str:
+        return str(uuid5(NAMESPACE_URL, self.id.lower()))
+
+
+class Call(NamedTuple):
+    """One request, routed: `path` holds the named groups of its pattern."""
+
+    request: Request
+    path: Mapping[str, str]
+    body: bytes
+    door: Door
+    local: Local
+    ws: Workspace | None = None
+
+    @property
+    def workspace(self) -> Workspace:
+        assert self.ws is not None  # noqa: S101 (the route's pattern has {ws})
+        return self.ws
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """Query parameters by lower-case name: ARM does not mind how they are written."""
+        return {key.lower(): value for key, value in self.request.query_params.items()}
+
+    @property
+    def arm_id(self) -> str:
+        """The resource the URL names: its path, with the service's own spelling of the scope."""
+        return self.workspace.id + self.path["below"]
+
+    def document(self) -> dict[str, Any]:
+        """The request body as a JSON object.
+
+        Raises: ArmError 400: it is not one.
+        """
+        try:
+            document = json.loads(self.body or b"{}")
+        except ValueError as exc:
+            message = f"The request content was invalid and could not be deserialized: {exc}"
+            raise ArmError(400, "InvalidRequestContent", message) from exc
+        if not isinstance(document, dict):
+            raise ArmError(400, "InvalidRequestContent", "The request body is not a JSON object.")
+        return document
