@@ -94,7 +94,9 @@ def read_address(home: Path) -> Address | None:
     try:
         fields = json.loads((home / "daemon.json").read_bytes())
         return Address(**{**fields, "home": home})
-    except (FileNotFoundError, ValueError, TypeError):  # none yet, or not of this version
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError):  # of another version
         return None
 
 

@@ -59,7 +59,9 @@ def lock_holder(path: Path) -> int | None:
     try:
         with path.open() as file:
             return None if _flock(file, fcntl.LOCK_SH) else int(file.read())
-    except (FileNotFoundError, ValueError):  # ValueError: locked, and its id not written yet
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:  # locked, and the id not written yet
         return None
 
 

@@ -1,0 +1,75 @@
+"""``aml-local`` as a person types it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from aml_magics.local import daemon
+
+
+def test_start_status_stop(aml_local, home):
+    assert aml_local("status", home=home).returncode == 3
+    assert "http://127.0.0.1:" in aml_local("start", home=home).stdout
+    shown = aml_local("status", home=home)
+    assert shown.returncode == 0
+    address = daemon.find(home)
+    for fact in (address.url, str(address.pid), str(home), "health     ok"):
+        assert fact in shown.stdout
+    assert aml_local("stop", home=home).stdout == "stopped\n"
+    assert aml_local("stop", home=home).stdout == "not running\n"
+
+
+def test_run_has_the_exit_code_of_its_command(aml_local):
+    assert aml_local("run", "--", sys.executable, "-c", "raise SystemExit(7)").returncode == 7
+    assert aml_local("run", sys.executable, "-c", "print('x')").stdout == "x\n"
+    assert aml_local("run", "no-such-program").returncode == 127
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "no command to run"),
+        (["logs", "--home", "/nonexistent"], "no log at"),
+        (["reset"], "this deletes every job"),
+    ],
+)
+def test_a_mistake_is_two_lines_with_what_to_type(aml_local, arguments, message):
+    failed = aml_local(*arguments)
+    assert failed.returncode == 1
+    first, second = failed.stderr.splitlines()
+    assert message in first
+    assert second.startswith("hint: ")
+
+
+def test_env_in_a_shell_does_what_run_does(aml_local):
+    exports = aml_local("env", AZURE_CLIENT_SECRET="mine").stdout
+    command = f"{exports}\n{sys.executable} -c 'import os; print(dict(os.environ))'"
+    shell = {**os.environ, "AZURE_CLIENT_SECRET": "mine"}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True, env=shell
+    )
+    assert "AZURE_CLIENT_SECRET" not in done.stdout
+    assert "IDENTITY_ENDPOINT" in done.stdout
+
+
+def test_logs_can_be_followed(aml_local, address):
+    command = [sys.executable, "-u", "-m", "aml_magics.local.cli", "logs", "-f"]
+    log = address.home / "daemon.log"
+    with subprocess.Popen(
+        [*command, "--home", str(address.home)], stdout=subprocess.PIPE, text=True
+    ) as follower:
+        with log.open("a") as file:
+            file.write("a line written now\n")
+        assert any(line == "a line written now\n" for line in follower.stdout)
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(30) == 130
+
+
+def test_reset_deletes_the_home(aml_local, home):
+    aml_local("start", home=home)
+    assert "deleted" in aml_local("reset", "--yes", home=home).stdout
+    assert not home.exists()
+    assert "nothing to delete" in aml_local("reset", "--yes", home=home).stdout

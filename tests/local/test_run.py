@@ -1,0 +1,86 @@
+"""Programs made for Azure, unmodified, in the environment of ``aml-local run``."""
+
+import json
+import sys
+
+import pytest
+
+from aml_magics.local import run
+
+TOKENS = """
+import azure.identity, os, sys
+secret = azure.identity.ClientSecretCredential(
+    os.environ["AZURE_TENANT_ID"], os.environ["AZURE_CLIENT_ID"], os.environ["IDENTITY_HEADER"])
+for credential in (azure.identity.DefaultAzureCredential(),
+                   azure.identity.ManagedIdentityCredential(),
+                   azure.identity.WorkloadIdentityCredential(), secret):
+    assert credential.get_token("https://management.azure.com/.default").token.count(".") == 2
+    credential.close()
+"""
+HOSTS = """
+import json, socket
+def where(host, port=443):
+    return socket.getaddrinfo(host, port, socket.AF_INET)[0][4]
+print(json.dumps([where("management.azure.com"), where(b"x.blob.core.windows.net", "https"),
+                  where("localhost", 80), where("127.0.0.1")]))
+"""
+CHAINED = "import sys; print(sys.chained)"
+WORKSPACE = """
+from azure.ai.ml import MLClient
+from azure.identity import DefaultAzureCredential
+client = MLClient(DefaultAzureCredential(), "00000000-0000-0000-0000-000000000001", "group", "mine")
+print(client.workspaces.get().name, client.workspaces.get().mlflow_tracking_uri)
+"""
+
+
+@pytest.fixture
+def script(tmp_path, aml_local):
+    """Write a program, run it under ``aml-local run``, and return what it printed."""
+
+    def run_script(source, *flags, **environment):
+        path = tmp_path / "program.py"
+        path.write_text(source)
+        done = aml_local("run", "--", sys.executable, *flags, path, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_script
+
+
+def test_every_credential_gets_a_token_here(script):
+    script(TOKENS, "-W", "error")
+
+
+def test_only_azures_hosts_lead_here(script, address):
+    port = int(address.secure_url.rpartition(":")[2])
+    here, blob, plain, loopback = json.loads(script(HOSTS))
+    assert here == blob == ["127.0.0.1", port]
+    assert (plain[1], loopback[1]) == (80, 443)
+
+
+def test_a_sitecustomize_of_the_user_still_runs(script, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.chained = 'yes'")
+    assert script(CHAINED, PYTHONPATH=str(tmp_path)) == "yes\n"
+
+
+def test_the_sdk_finds_a_workspace_and_believes_itself_on_azure(script):
+    name, tracking_uri = script(WORKSPACE).split()
+    assert name == "mine"
+    assert tracking_uri.startswith("azureml://eastus.api.azureml.ms/mlflow/v1.0/subscriptions/")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AZURE_CLIENT_SECRET", "AZURE_USERNAME", "AZURE_TOKEN_CREDENTIALS", "ARM_CLIENT_SECRET",
+     "AZURE_CLIENT_CERTIFICATE_PATH", "https_proxy", "HTTP_PROXY", "MSI_ENDPOINT"],
+)  # fmt: skip
+def test_the_users_own_credentials_and_proxies_stay_outside(address, name):
+    assert name not in run.environment(address, {name: "mine"})
+
+
+def test_names_that_the_user_has_set_are_kept(address):
+    mine = {"AZURE_SUBSCRIPTION_ID": "mine", "AZURE_STORAGE_CONTAINER": "c", "PYTHONPATH": "p"}
+    environment = run.environment(address, mine)
+    assert environment["AZURE_SUBSCRIPTION_ID"] == "mine"
+    assert environment["AZURE_STORAGE_CONTAINER"] == "c"
+    assert environment["PYTHONPATH"].split(":") == [str(run.HOOK), "p"]
