@@ -22,7 +22,6 @@ import aml_magics
 from aml_magics.local import files, tls
 from aml_magics.local.daemon import Address, read_address, write_address
 from aml_magics.local.doors import direct, through_doors
-from aml_magics.local.identity import guard
 
 IDLE_SECONDS = 8 * 3600.0
 GRACE_SECONDS = 3
@@ -70,8 +69,7 @@ def serve(home: Path, ready: int | None = None) -> None:
         if ready is not None:
             os.write(ready, b"\n")
             os.close(ready)
-        guarded = guard(application, address.token)
-        front = through_doors(guarded, direct(address.url, address.secure_url))
+        front = through_doors(application, direct(address.url, address.secure_url))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(front, local, home, sockets))
 

@@ -8,7 +8,7 @@ import requests
 
 from aml_magics.local import identity
 
-PATH = "/subscriptions"
+PATH = "/subscriptions/s/providers/Microsoft.MachineLearningServices/workspaces"
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_a_sitecustomize_of_the_user_still_runs(script, tmp_path):
 def test_the_sdk_finds_a_workspace_and_believes_itself_on_azure(script):
     name, tracking_uri = script(WORKSPACE).split()
     assert name == "mine"
-    assert tracking_uri.startswith("azureml://eastus.api.azureml.ms/mlflow/v1.0/subscriptions/")
+    assert tracking_uri.startswith("azureml://eastus.api.azureml.ms/mlflow/")
 
 
 @pytest.mark.parametrize(
