@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import blobs, registry, uris
+from aml_magics.local import blobs, doors, registry, uris
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     PROVIDER,
@@ -331,6 +331,25 @@ def workspace_body(call: Call) -> Body:
 def discovery(call: Call) -> Response:
     services = "api catalog experimentation gallery history hyperdrive labeling modelmanagement"
     return JSONResponse({**dict.fromkeys(services.split(), call.door.api), "studio": call.door.api})
+
+
+def cloud_metadata(call: Call) -> Response:
+    """The endpoints of this "cloud", for clients that look it up by ARM_CLOUD_METADATA_URL."""
+    address = call.local.address
+    name, cloud = doors.direct_cloud(address.url, address.secure_url, call.path["account"])
+    login = {
+        "loginEndpoint": cloud["active_directory"],
+        "audiences": [cloud["resource_manager"]],
+        "tenant": TENANT,
+    }
+    body = {
+        "name": name,
+        "portal": cloud["azure_portal"],
+        "resourceManager": cloud["resource_manager"],
+        "authentication": login,
+        "suffixes": {"storage": cloud["storage_endpoint"]},
+    }
+    return JSONResponse([body])
 
 
 def datastore_properties(ws: Workspace, name: str, container: str) -> Body:

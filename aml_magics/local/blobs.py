@@ -118,7 +118,7 @@ def _check_sas(call: Call, key: str, query: dict[str, str], place: str, name: st
         raise BlobError(403, "AuthorizationPermissionMismatch", f"The SAS lacks {needed!r}.")
 
 
-_SIGNED_HEADERS = [
+_SIGNED_HEADERS = (
     "content-encoding",
     "content-language",
     "content-length",
@@ -130,7 +130,7 @@ _SIGNED_HEADERS = [
     "if-none-match",
     "if-unmodified-since",
     "range",
-]
+)
 
 
 def _shared_key_text(call: Call, account: str) -> str:

@@ -23,6 +23,7 @@ DEFAULT_WORKSPACE = "local"
 SERVER = (sys.executable, "-P", "-m", "aml_magics.local.server")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
+CLIENT_TOKEN_SECONDS = 365 * 86400.0  # longer than a kernel lives
 LOG_LIMIT_BYTES = 10_000_000
 
 # A daemon serves every later client of its home and starts their jobs, so what the first client
@@ -145,30 +146,24 @@ def door(address: Address, subscription: str, resource_group: str, workspace: st
     The SDK remembers the metadata of a cloud by name for the life of a process, so the name is
     unique for this daemon and workspace.
     """
-    from aml_magics.local import doors, tls
+    from aml_magics.local import doors, identity, tls
 
     account = doors.account_name(subscription, resource_group, workspace)
-    netloc = address.secure_url.removeprefix("https://")
     tracking_uri = doors.direct(address.url, address.secure_url).mlflow(
         workspace_id(subscription, resource_group, workspace)
     )
-    cloud = f"aml-local-{netloc.rpartition(':')[2]}-{account}"
+    cloud, metadata = doors.direct_cloud(address.url, address.secure_url, account)
     environment = {
         "AZUREML_CURRENT_CLOUD": cloud,
+        # Importing the SDK already looks this cloud up, in child processes too.
+        "ARM_CLOUD_METADATA_URL": f"{address.secure_url}/metadata/endpoints/{account}",
         "REQUESTS_CA_BUNDLE": str(tls.bundle(address.home)),
         **without_proxy(),
         "MLFLOW_TRACKING_URI": tracking_uri,
         "MLFLOW_TRACKING_TOKEN": address.token,
     }
-    cloud_metadata = {
-        "azure_portal": f"{address.url}/",
-        "resource_manager": f"{address.secure_url}/",
-        "active_directory": f"{address.secure_url}/login/",
-        "aml_resource_id": f"{address.secure_url}/",
-        "storage_endpoint": f"core.windows.net@{netloc}/blob/{account}",
-        "registry_discovery_endpoint": f"{address.secure_url}/",
-    }
-    return Connection(cloud, cloud_metadata, environment, address.token, tracking_uri)
+    token = identity.issue(address.secure_url, address.token, CLIENT_TOKEN_SECONDS)
+    return Connection(cloud, metadata, environment, token, tracking_uri)
 
 
 def workspace_id(subscription: str, resource_group: str, workspace: str) -> str:

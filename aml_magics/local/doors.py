@@ -101,6 +101,22 @@ def direct(url: str, secure_url: str) -> Door:
     )
 
 
+def direct_cloud(url: str, secure_url: str, account: str) -> tuple[str, dict[str, str]]:
+    """Name and endpoints of the "cloud" that the SDK takes one workspace of this server for.
+
+    The SDK remembers them by name for the life of a process, hence a name for each workspace.
+    """
+    netloc = secure_url.removeprefix("https://")
+    return f"aml-local-{netloc.rpartition(':')[2]}-{account}", {
+        "azure_portal": f"{url}/",
+        "resource_manager": f"{secure_url}/",
+        "active_directory": f"{secure_url}/login/",
+        "aml_resource_id": f"{secure_url}/",
+        "storage_endpoint": f"core.windows.net@{netloc}/blob/{account}",
+        "registry_discovery_endpoint": f"{secure_url}/",
+    }
+
+
 def account_name(subscription: str, resource_group: str, workspace: str) -> str:
     """Storage account of a workspace: 24 characters, the same for any spelling of the names."""
     triple = "/".join((subscription, resource_group, workspace)).lower()

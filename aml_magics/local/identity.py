@@ -35,6 +35,7 @@ OPEN_PATHS = (
     "/login/",
     "/msi/",
     "/discovery",
+    "/metadata/endpoints",
     "/schemas/",
     "/healthz",
     "/favicon.ico",

@@ -46,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", f"{_SUB}/providers/{PROVIDER}/workspaces", arm.list_workspaces),
     ("GET", f"{_GROUP}/providers/{PROVIDER}/workspaces", arm.list_workspaces),
     ("GET", "/discovery(?:/.*)?", arm.discovery),
+    ("GET", "/metadata/endpoints/{account}", arm.cloud_metadata),
     # datastores, computes
     ("GET", "{ws}/datastores", arm.list_datastores),
     ("GET", "{ws}/datastores/{name}", arm.get_datastore),
@@ -88,6 +89,7 @@ ROUTES: tuple[Route, ...] = (
     ("PUT", _PROXY + "/{rest:path}", mlflow.put_artifact),
     ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
     ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
+    ("GET", "/studio/runs/{run}", mlflow.run_page),
     # blob storage
     ("GET HEAD PUT DELETE", "/blob/{account}/{container}", blobs.container_request),
     ("GET HEAD PUT DELETE", "/blob/{account}/{container}/{name:path}", blobs.blob),
