@@ -1,0 +1,142 @@
+"""The Azure ML SDK: the only module that imports azure.ai.ml, and only when it is needed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from aml_magics import __version__, validation
+from aml_magics.errors import (
+    AmlError,
+    BadInput,
+    MissingPackage,
+    NotFound,
+    NotLoggedIn,
+    Refused,
+    WorkspaceUnreachable,
+)
+from aml_magics.rest import RECONNECT_HINT, refusal
+from aml_magics.session import Session
+
+
+def warm() -> None:
+    """Begin importing the SDK (seconds) while the person reads and types."""
+    threading.Thread(target=_import_quietly, name="aml-warm", daemon=True).start()
+
+
+def sdk() -> ModuleType:
+    """``azure.ai.ml``, waiting for its import where that is still going on.
+
+    Raises: MissingPackage: it is not installed.
+    """
+    try:
+        return import_module("azure.ai.ml")
+    except ModuleNotFoundError as exc:
+        if exc.name and not "azure.ai.ml".startswith(exc.name):
+            raise  # it is installed; one of its own imports is not
+        raise MissingPackage(
+            "this command needs azure-ai-ml", "%pip install azure-ai-ml, then restart the kernel"
+        ) from exc
+
+
+def default_credential(tenant: str = "") -> Any:
+    """azure-identity's DefaultAzureCredential, for one tenant where given."""
+    from azure.identity import DefaultAzureCredential
+
+    options = {"additionally_allowed_tenants": [tenant]} if tenant else {}
+    return DefaultAzureCredential(**options)
+
+
+@contextmanager
+def calling(session: Session) -> Iterator[Any]:
+    """The session's MLClient, silent, its exceptions turned into ours."""
+    with quiet(), translating():
+        yield _client(session)
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Turn what the SDK raises into AmlError."""
+    try:
+        yield
+    except AmlError:
+        raise
+    except Exception as exc:
+        raise _translated(exc) from exc
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the SDK's progress bars and notices: one line makes a notebook look broken."""
+    _silence_loggers()
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _client(session: Session) -> Any:
+    if "ml" not in session.cache:
+        connection = session.connection
+        session.cache["ml"] = sdk().MLClient(
+            connection.credential,
+            connection.subscription,
+            connection.resource_group,
+            connection.workspace,
+            cloud=connection.cloud,
+            cloud_metadata=connection.cloud_metadata,
+            user_agent=f"aml-magics/{__version__}",
+            show_progress=False,
+            enable_telemetry=False,
+        )
+    return session.cache["ml"]
+
+
+def _import_quietly() -> None:
+    _silence_loggers()
+    import_module("azure.ai.ml")
+
+
+def _silence_loggers() -> None:
+    for name in ("azure", "azureml", "msrest", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _translated(exc: Exception) -> AmlError:
+    """Our error for one of the SDK's, by class name so that nothing is imported to look."""
+    names = {cls.__name__ for cls in type(exc).__mro__}
+    text = _text(exc)
+    if "HttpResponseError" in names and getattr(exc, "status_code", None):
+        return refusal(exc.status_code, text)  # type: ignore[attr-defined]
+    if {"ServiceRequestError", "ServiceResponseError"} & names:
+        return WorkspaceUnreachable("the workspace does not answer", RECONNECT_HINT)
+    if "ClientAuthenticationError" in names:
+        return NotLoggedIn(text, "`az login` in a terminal, then %aml login")
+    if "ResourceNotFoundError" in names:
+        return NotFound(text)
+    if {"ValidationError", "ValidationException", "YAMLError", "ValueError"} & names:
+        return BadInput(text)
+    return Refused(text or type(exc).__name__)
+
+
+def _text(exc: Exception) -> str:
+    """What an exception says, in at most four lines."""
+    cause = exc.__cause__
+    if cause is not None and type(cause).__module__.startswith("yaml"):
+        return f"the YAML does not parse: {yaml_problem(cause)}"
+    error = getattr(exc, "error", None)
+    inner = getattr(error, "message", None)
+    return validation.summary(str(inner or getattr(exc, "message", None) or exc))
+
+
+def yaml_problem(exc: BaseException) -> str:
+    """Where a YAML document stops making sense, in one line."""
+    mark = getattr(exc, "problem_mark", None)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{getattr(exc, 'problem', None) or exc}"

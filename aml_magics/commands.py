@@ -1,0 +1,274 @@
+"""The command table: every command, its flags, its function and its help.
+
+``az_ml.tsv`` holds every command of ``az ml`` as data: name, status, flags, summary. ``HERE`` says
+which of them have a function, ``OWN`` adds the commands beyond ``az ml``. Flags are written
+``--long|-s`` followed by ``*`` when required, ``!`` when without a value, ``+`` when they take
+several, ``={a,b}`` when limited to choices.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module, resources
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+from aml_magics.errors import NotSupported
+
+
+class Flag(NamedTuple):
+    names: tuple[str, ...]
+    kind: str = "value"  # value | switch | many | maybe (a value or none)
+    required: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The parameter of the function that it fills."""
+        long = self.names[0].lstrip("-").replace("-", "_")
+        return _KEYS.get(long, long)
+
+
+class Command(NamedTuple):
+    name: str
+    summary: str
+    flags: tuple[Flag, ...]
+    words: tuple[str, ...] = ()  # parameters that bare words fill, in order
+    target: str = ""  # "module:function"; empty: not here yet
+    status: str = ""
+
+
+_KEYS = {"set": "overrides", "input": "inputs", "output": "outputs", "as": "bind"}
+_SWITCHES = frozenset(
+    (
+        *("--all", "--all-traffic", "--archived-only", "--disable", "--include-archived"),
+        *("--no-wait", "--package-model", "--skip-script-validation", "--skip-validation"),
+        *("--stream", "--web", "--yes"),
+    )
+)
+_MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic"})
+WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
+
+SHARED = "--help|-h! --format|-O={json,yaml,table,tsv} --query --as|-o"
+
+# command, function, bare words, flags, summary: what az ml does not have.
+OWN = (
+    (
+        "login",
+        "login:login",
+        "",
+        "--local! --resource-group|-g --workspace-name|-w --subscription|-s --tenant",
+        "Log in to a workspace: a local one, one named by flags, or the one configured here.",
+    ),
+    ("whoami", "login:whoami", "", "", "Show the workspace commands run in."),
+    ("use", "login:use", "workspace_name", "--workspace-name|-w", "Return to another workspace."),
+    ("logout", "login:logout", "", "", "Leave the workspace."),
+    (
+        "runs",
+        "runs:runs",
+        "experiment",
+        "--experiment --max-results|-r",
+        "List the runs of an experiment with their parameters and metrics.",
+    ),
+    (
+        "compare",
+        "runs:compare",
+        "names+",
+        "--experiment --metric* --goal={min,max} --max-results|-r",
+        "Compare runs by one metric: a table with the best one marked, and its curves.",
+    ),
+    (
+        "register",
+        "models:register",
+        "job",
+        "--name|-n --artifact --description --tags+",
+        "Register the MLflow model a job has logged.",
+    ),
+    (
+        "deploy",
+        "endpoints:deploy",
+        "model",
+        "--endpoint|-e* --deployment|-d --instance-type|-t --instance-count|-c",
+        "Deploy a registered MLflow model to an online endpoint.",
+    ),
+    (
+        "invoke",
+        "endpoints:invoke",
+        "endpoint value=",
+        "--deployment|-d",
+        "Ask an online endpoint for predictions: a DataFrame, list, dict or JSON file.",
+    ),
+    ("open", "jobs:open_", "name", "--name|-n", "Give the link to a job's page."),
+)
+
+_CELL_FLAGS = (
+    "--input|-i+ --output|-o+ --experiment --display-name --description --compute --environment "
+    "--tags+"
+)
+_JOB_VERBS = ("show", "stream", "cancel", "archive", "restore", "download", "update", "validate")
+_ASSET_VERBS = ("create", "list", "show", "update", "archive", "restore", "delete")
+_ASSET_GROUPS = (
+    "data",
+    "model",
+    "environment",
+    "component",
+    "compute",
+    "datastore",
+    "online-endpoint",
+    "online-deployment",
+)
+
+# az ml command → function, flags beyond az ml's.
+HERE = {
+    **{f"{g} {v}": (f"assets:{v}", "") for g in _ASSET_GROUPS for v in _ASSET_VERBS},
+    **{f"{g} list": ("assets:list_", "") for g in _ASSET_GROUPS},
+    **{f"job {v}": (f"jobs:{v}", "") for v in _JOB_VERBS},
+    "job list": ("jobs:list_", ""),
+    "job create": ("jobs:create", f"--no-wait! {_CELL_FLAGS}"),
+    "online-endpoint invoke": ("endpoints:invoke_file", ""),
+    "online-endpoint get-credentials": ("endpoints:get_credentials", ""),
+    "online-deployment get-logs": ("endpoints:get_logs", ""),
+}
+CELLS = {"job": "job create"}  # %%aml GROUP
+
+
+@cache
+def commands() -> dict[str, Command]:
+    """Every command by name, az ml's and ours."""
+    text = resources.files("aml_magics").joinpath("az_ml.tsv").read_text(encoding="utf-8")
+    rows = [_az_row(*line.split("\t")) for line in text.splitlines()[1:]]
+    rows += [
+        Command(name, summary, parse_flags(flags), tuple(words.split()), target)
+        for name, target, words, flags, summary in OWN
+    ]
+    return {row.name: row for row in rows}
+
+
+def _az_row(name: str, status: str, flags: str, summary: str) -> Command:
+    target, more = HERE.get(name, ("", ""))
+    mine = tuple(
+        flag for flag in parse_flags(f"{flags} {more}") if flag.names[0] not in WORKSPACE_FLAGS
+    )
+    if name == "job create":  # a cell's body takes the file's place
+        mine = tuple(
+            f._replace(required=False, kind="many") if f.key == "file" else f for f in mine
+        )
+    words = ("name",) if any(flag.key == "name" for flag in mine) else ()
+    return Command(name, summary, mine, words, target, status)
+
+
+@cache
+def parse_flags(text: str) -> tuple[Flag, ...]:
+    return tuple(_flag(word) for word in text.split())
+
+
+def _flag(word: str) -> Flag:
+    names, star, mark, choices = re.findall(r"^([^*!+=]+)(\*?)([!+]?)(?:=\{(.*)\})?$", word)[0]
+    parts = tuple(names.split("|"))
+    options = tuple(choices.split(",")) if choices else ()
+    kind = {"!": "switch", "+": "many", "": "value"}[mark]
+    kind = "switch" if parts[0] in _SWITCHES else "many" if parts[0] in _MANY else kind
+    kind = "maybe" if options == ("false", "true") else kind
+    return Flag(parts, kind, bool(star), options)
+
+
+def flags_of(command: Command) -> tuple[Flag, ...]:
+    """The flags a command understands here; of one without a function, az ml's."""
+    if not command.target:
+        return command.flags
+    accepted = signature(function(command)).parameters.values()
+    if any(p.kind is Parameter.VAR_KEYWORD for p in accepted):
+        return command.flags
+    names = {p.name for p in accepted}
+    return tuple(flag for flag in command.flags if flag.key in names)
+
+
+def function(command: Command) -> Any:
+    """The function of a command; its module is imported on first use.
+
+    Raises: NotSupported: the command has none yet.
+    """
+    if not command.target:
+        raise NotSupported(
+            f"'{command.name}' is not available here yet",
+            hint=f"in a terminal: az ml {command.name} …",
+        )
+    module, name = command.target.split(":")
+    return getattr(import_module(f"aml_magics.{module}"), name)
+
+
+def groups() -> dict[str, list[str]]:
+    """Each group of az ml and its verbs."""
+    found: dict[str, list[str]] = {}
+    for name in commands():
+        group, _, verb = name.partition(" ")
+        if verb:
+            found.setdefault(group, []).append(verb)
+    return found
+
+
+def verbs(group: str) -> list[str]:
+    return groups().get(group, [])
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """A hint with the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{f'{before} {near[0]}'.strip()}'?" if near else ""
+
+
+def usage(command: Command) -> str:
+    """The line to type, with what must be given."""
+    words = " ".join(w.rstrip("+=").replace("_", "-").upper() for w in command.words)
+    named = {word.rstrip("+=") for word in command.words}
+    flags = " ".join(
+        f"{f.names[-1]} {f.key.upper()}" for f in command.flags if f.required and f.key not in named
+    )
+    return " ".join(f"%aml {command.name} {words} {flags}".split())
+
+
+def help_text(name: str = "") -> str:
+    """Help for a command, a group, or everything when there is no name."""
+    if name in commands():
+        return _command_help(commands()[name])
+    if verbs(name):
+        rows = [commands()[f"{name} {verb}"] for verb in verbs(name)]
+        return "\n".join([f"%aml {name} VERB", "", *_listing(rows)])
+    here = [c for c in commands().values() if c.target and " " not in c.name]
+    names = ", ".join(groups())
+    return "\n".join(
+        [
+            "%aml COMMAND … | %%aml job … above a Python or YAML cell",
+            "",
+            *_listing(here),
+            "",
+            f"groups, as of az ml: {names}",
+            "more: %aml GROUP --help, %aml GROUP VERB --help",
+        ]
+    )
+
+
+def _listing(rows: list[Command]) -> list[str]:
+    width = max(len(row.name) for row in rows)
+    return [
+        f"  {row.name:<{width}}  {row.summary}{'' if row.target else '  (az ml only)'}"
+        for row in rows
+    ]
+
+
+def _command_help(command: Command) -> str:
+    flags = [
+        f"  {', '.join(flag.names)}{_value(flag)}{'  (required)' if flag.required else ''}"
+        for flag in (*flags_of(command), *parse_flags(SHARED))
+    ]
+    missing = [] if command.target else ["", f"Not available here yet: az ml {command.name} …"]
+    return "\n".join([usage(command), "", command.summary, *missing, "", *flags])
+
+
+def _value(flag: Flag) -> str:
+    if flag.choices:
+        return f" {{{','.join(flag.choices)}}}"
+    return {"value": " VALUE", "many": " VALUE …"}.get(flag.kind, "")

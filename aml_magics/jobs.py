@@ -1,0 +1,380 @@
+"""Jobs: create from a cell or YAML, follow, show, list, stop, fetch."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from aml_magics import cells, client, documents, logs, rest, settings
+from aml_magics.errors import BadCommand, BadInput, Detached, JobFailed
+from aml_magics.records import Done, Record, Row, brief
+from aml_magics.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Tell = Callable[[str], None]
+COLUMNS = {  # of a list: heading and field of the job's properties
+    "display_name": "displayName",
+    "experiment": "experimentName",
+    "status": "status",
+    "type": "jobType",
+}
+
+
+class Job(Record):
+    """A job as it was when asked for; ``wait``, ``refresh``, ``logs`` and ``cancel`` ask again.
+
+    ``data`` is the job as ARM gives it.
+    """
+
+    def __init__(self, session: Session, data: dict[str, Any]) -> None:
+        self._session = session
+        self.data = data
+        self.kept: dict[str, Any] = {}  # variables of a cell brought back
+
+    @property
+    def name(self) -> str:
+        return str(self.data["name"])
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        return dict(self.data["properties"])
+
+    @property
+    def status(self) -> str:
+        return str(self.properties.get("status", ""))
+
+    @property
+    def url(self) -> str:
+        """Page of the job."""
+        studio = (self.properties.get("services") or {}).get("Studio") or {}
+        return str(studio.get("endpoint") or "")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Last value of each metric of its run."""
+        return {m["key"]: m["value"] for m in self._run().get("metrics", [])}
+
+    @property
+    def params(self) -> dict[str, str]:
+        return {p["key"]: p["value"] for p in self._run().get("params", [])}
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Where each output is."""
+        outputs = self.properties.get("outputs") or {}
+        return {name: str(output.get("uri") or "") for name, output in outputs.items()}
+
+    def wait(self) -> Job:
+        """Wait until it ends.
+
+        Raises: JobFailed: it ended otherwise than completed.
+        """
+        return follow(self._session, self.name, lambda _text: None)
+
+    def refresh(self) -> Job:
+        return show(self._session, name=self.name)
+
+    def logs(self) -> str:
+        """All of its log so far."""
+        return logs.whole(self._session, self.name)
+
+    def cancel(self) -> Done:
+        return cancel(self._session, name=self.name)
+
+    def _run(self) -> dict[str, Any]:
+        answer = rest.mlflow(self._session, "GET", "runs/get", {"run_id": self.name})
+        return dict(answer["run"].get("data", {}))
+
+    def _title(self) -> str:
+        return f"Job {self.name} · {self.status}"
+
+    def _rows(self) -> list[Row]:
+        properties = self.properties
+        display = properties.get("displayName")
+        inputs = properties.get("inputs") or {}
+        values = {name: i.get("value", i.get("uri")) for name, i in inputs.items()}
+        return [
+            ("display name", brief(display) if display != self.name else ""),
+            ("experiment", brief(properties.get("experimentName"))),
+            ("type", brief(properties.get("jobType"))),
+            ("compute", brief(properties.get("computeId")).rpartition("/")[2]),
+            ("inputs", brief({name: _short(value) for name, value in values.items()})),
+            ("description", brief(properties.get("description"))),
+            ("created", _time(self.data)),
+            ("page", self.url),
+        ]
+
+
+def create(
+    session: Session,
+    *,
+    cell: str | None = None,
+    file: list[str] | None = None,
+    overrides: list[str] | None = None,
+    inputs: list[Any] | None = None,
+    outputs: list[str] | None = None,
+    stream: bool = False,
+    no_wait: bool = False,
+    skip_validation: bool = False,
+    name: str = "",
+    experiment: str = "",
+    display_name: str = "",
+    description: str = "",
+    compute: str = "",
+    environment: str = "",
+    tags: list[str] | None = None,
+    namespace: Mapping[str, Any] | None = None,
+    origin: cells.Origin | None = None,
+    tell: Tell = print,
+) -> Job:
+    """Create a job from a cell (Python or YAML) or from a YAML file, and follow it.
+
+    A cell is followed unless ``no_wait``, a file when ``stream``. The flags from ``name`` to
+    ``tags`` win over what the YAML says, ``overrides`` (``--set``) over both.
+
+    Raises: BadCommand, BadInput: what was given cannot be used. JobFailed: it was followed and
+        ended otherwise than completed. Detached: the wait was interrupted.
+    """
+    python = cell is not None and not cells.is_yaml(cell)
+    keep, variables = outputs or [], namespace or {}
+    if keep and not python:
+        raise BadCommand("-o brings back a variable of a Python cell", hint="--as NAME is the job")
+    changes = {
+        "name": name,
+        "experiment_name": experiment,
+        "display_name": display_name,
+        "description": description,
+        "compute": compute,
+        "environment": environment,
+        **_prefixed("tags", documents.assignments(tags, "--tags")),
+        **_prefixed("tags", cells.tags(cell or "", origin or cells.Origin())),
+    }
+    with tempfile.TemporaryDirectory(prefix="aml-") as folder:
+        if python:
+            place = Path(folder)
+            spec = cells.python_job(
+                str(cell), place, inputs or [], outputs=keep, files=file or [], namespace=variables
+            )
+            spec["environment"] = settings.get("environment")
+            source = yaml.safe_dump(spec, sort_keys=False)
+        else:
+            source, place = _yaml_source(cell, file)
+            given = dict(cells.input_of(word, variables) for word in inputs or [])
+            changes |= _prefixed("inputs", given)
+        changes |= documents.assignments(overrides, "--set")
+        name = _submit(session, source, place, changes, skip_validation)
+    if no_wait if cell is not None else not stream:
+        return show(session, name=name)
+    job = follow(session, name, tell)
+    job.kept = _fetch(session, name, keep)
+    return job
+
+
+def follow(session: Session, name: str, tell: Tell) -> Job:
+    """Tell a job's log until it ends.
+
+    Raises: JobFailed: it ended otherwise than completed. Detached: interrupted; it goes on.
+    """
+    try:
+        details, watch = logs.follow(session, name, tell)
+    except KeyboardInterrupt:
+        raise Detached(
+            f"no longer following job {name}, which goes on",
+            hint=f"%aml job stream -n {name} follows it again, %aml job cancel -n {name} stops it",
+            result=show(session, name=name),
+        ) from None
+    job = show(session, name=name)
+    if details["status"] == "Completed":
+        return job
+    raise JobFailed(
+        f"job {name} {details['status'].lower()}{_reason(details)}",
+        hint=f"all of its log: %aml job stream -n {name}",
+        detail=list(watch.lines),
+        result=job,
+    )
+
+
+def stream(session: Session, *, name: str, tell: Tell = print) -> Job:
+    """Tell a job's log from its beginning until it ends."""
+    show(session, name=name)  # an unknown name is an error at once
+    return follow(session, name, tell)
+
+
+def show(session: Session, *, name: str) -> Job:
+    """One job.
+
+    Raises: NotFound: there is none of that name.
+    """
+    return Job(session, rest.arm(session, "GET", f"/jobs/{name}"))
+
+
+def list_(
+    session: Session,
+    *,
+    max_results: str = "",
+    include_archived: bool = False,
+    archived_only: bool = False,
+) -> pd.DataFrame:
+    """The newest jobs as a DataFrame."""
+    import pandas as pd
+
+    view = "ArchivedOnly" if archived_only else "All" if include_archived else "ActiveOnly"
+    limit = int(max_results or settings.get("max_results"))
+    jobs = islice(rest.pages(session, "/jobs", listViewType=view), limit)
+    rows = [
+        {
+            "name": job["name"],
+            **{heading: job["properties"].get(key) for heading, key in COLUMNS.items()},
+            "created": _time(job),
+        }
+        for job in jobs
+    ]
+    return pd.DataFrame(rows, columns=["name", *COLUMNS, "created"])
+
+
+def cancel(session: Session, *, name: str) -> Done:
+    """Ask for a job to be stopped."""
+    rest.arm(session, "POST", f"/jobs/{name}/cancel")
+    return Done(f"asked job {name} to stop")
+
+
+def archive(session: Session, *, name: str) -> Done:
+    """Leave a job out of lists."""
+    with client.calling(session) as ml:
+        ml.jobs.archive(name)
+    return Done(f"archived job {name}")
+
+
+def restore(session: Session, *, name: str) -> Done:
+    """Bring an archived job back into lists."""
+    with client.calling(session) as ml:
+        ml.jobs.restore(name)
+    return Done(f"restored job {name}")
+
+
+def update(session: Session, *, name: str, overrides: list[str] | None = None) -> Job:
+    """Change a job's display_name, description, tags or properties.
+
+    Raises: BadCommand: another field, or none.
+    """
+    changes = documents.nested(documents.assignments(overrides, "--set"))
+    allowed = {"display_name", "description", "tags", "properties"}
+    if not changes or set(changes) - allowed:
+        raise BadCommand(
+            f"of a job, --set changes {', '.join(sorted(allowed))}",
+            hint=f"%aml job update {name} --set display_name=NAME tags.KEY=VALUE",
+        )
+    with client.calling(session) as ml:
+        ml.jobs.update(name, **changes)
+    return show(session, name=name)
+
+
+def validate(session: Session, *, file: str, overrides: list[str] | None = None) -> Done:
+    """Check a job's YAML without creating it.
+
+    Raises: BadInput: it fails the schema or names what does not exist.
+    """
+    source, place = documents.read(file), Path(file)
+    with client.calling(session) as ml:
+        job = _load(source, place, documents.assignments(overrides, "--set"))
+        found = ml.jobs.validate(job)
+    if not found.passed:
+        first, *more = found.error_messages.items()
+        raise BadInput(
+            f"{first[0]}: {first[1]}", f"and {len(more)} more" if more else f"see {file}"
+        )
+    return Done(f"{file} is valid")
+
+
+def download(
+    session: Session,
+    *,
+    name: str,
+    download_path: str = ".",
+    output_name: str = "",
+    everything: bool = False,
+) -> Done:
+    """Download a job's logs and artifacts, one of its outputs, or everything."""
+    with client.calling(session) as ml:
+        chosen = {"output_name": output_name} if output_name else {"all": everything}
+        ml.jobs.download(name, download_path=download_path, **chosen)
+    return Done(f"downloaded {output_name or 'the files'} of job {name} to {download_path}")
+
+
+def open_(session: Session, *, name: str) -> Job:
+    """A job with the link to its page."""
+    return show(session, name=name)
+
+
+def _prefixed(parent: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as changes below one field of the YAML."""
+    return {f"{parent}.{key}": value for key, value in values.items()}
+
+
+def _yaml_source(cell: str | None, file: list[str] | None) -> tuple[str, Path]:
+    """The YAML text and where its relative paths begin."""
+    if cell is not None:
+        return cell, Path.cwd() / "cell.yml"
+    if not file or len(file) != 1:
+        raise BadCommand("which job?", hint="%aml job create -f JOB.yml, or %%aml job above a cell")
+    return documents.read(file[0]), Path(file[0]).expanduser().resolve()
+
+
+def _load(source: str, place: Path, changes: dict[str, Any]) -> Any:
+    overrides = [{path: value} for path, value in changes.items() if value != ""]
+    return client.sdk().load_job(
+        io.StringIO(source), relative_origin=str(place), params_override=overrides
+    )
+
+
+def _submit(
+    session: Session, source: str, place: Path, changes: dict[str, Any], skip_validation: bool
+) -> str:
+    """Create the job; returns its name."""
+    with client.calling(session) as ml:
+        job = _load(source, place, changes)
+        return str(ml.jobs.create_or_update(job, skip_validation=skip_validation).name)
+
+
+def _fetch(session: Session, name: str, keep: list[str]) -> dict[str, Any]:
+    """Variables of a cell, from the artifacts of its run."""
+    if not keep:
+        return {}
+    from mlflow.artifacts import download_artifacts
+
+    with tempfile.TemporaryDirectory(prefix="aml-") as folder, client.quiet():
+        path = download_artifacts(
+            run_id=name,
+            artifact_path=cells.VARIABLES,
+            dst_path=folder,
+            tracking_uri=session.tracking_uri,
+        )
+        return cells.saved(Path(path))
+
+
+def _reason(details: dict[str, Any]) -> str:
+    """Why a run failed, in a line; what quotes the log is left out, for its lines follow."""
+    error = (details.get("error") or {}).get("error") or {}
+    first = str(error.get("message") or "").partition("\n")[0]
+    reason = re.split(r" (?:The last lines of|Please check log file) ", first)[0]
+    return f": {reason}" if reason else ""
+
+
+def _short(value: Any) -> str:
+    """An asset's id by its end: a workspace's own part says nothing."""
+    return brief(value).rpartition("/data/")[2].replace("/versions/", ":")
+
+
+def _time(data: dict[str, Any]) -> str:
+    """When a resource was made, to the second, in UTC."""
+    created = str((data.get("systemData") or {}).get("createdAt") or "")
+    return created[:19].replace("T", " ")

@@ -1,0 +1,97 @@
+"""Requests to the workspace that need no SDK: ARM, run history, logs, MLflow, scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from aml_magics import settings
+from aml_magics.errors import AmlError, NotFound, NotLoggedIn, Refused, WorkspaceUnreachable
+from aml_magics.session import Session
+
+if TYPE_CHECKING:
+    import requests
+
+API_VERSION = "2024-10-01"
+RECONNECT_HINT = "is it still running? `%aml login --local` starts it again; `%aml login` for Azure"
+
+
+def send(session: Session, verb: str, url: str, **options: Any) -> requests.Response:
+    """One request with the session's token; connections are kept open.
+
+    Raises: WorkspaceUnreachable: no answer. NotLoggedIn, NotFound, Refused: as the status says.
+    """
+    headers = {"Authorization": f"Bearer {session.token()}", **options.pop("headers", {})}
+    response = raw(session, verb, url, headers=headers, **options)
+    if response.status_code >= 400:
+        raise refusal(response.status_code, message(response))
+    return response
+
+
+def raw(session: Session, verb: str, url: str, **options: Any) -> requests.Response:
+    """One request as it is: no token added, any status returned."""
+    import requests
+
+    http = session.cache.get("http")
+    if http is None:
+        http = session.cache["http"] = requests.Session()
+    options.setdefault("timeout", settings.get("timeout_seconds"))
+    try:
+        return http.request(verb, url, **options)
+    except requests.RequestException as exc:
+        raise WorkspaceUnreachable(
+            f"workspace '{session.name}' does not answer ({type(exc).__name__})", RECONNECT_HINT
+        ) from exc
+
+
+def arm(session: Session, verb: str, path: str = "", **options: Any) -> dict[str, Any]:
+    """An ARM operation on the workspace; ``path`` is relative to its id."""
+    url = f"{session.arm_url}{session.scope}{path}"
+    params = {"api-version": API_VERSION, **options.pop("params", {})}
+    return _json(send(session, verb, url, params=params, **options))
+
+
+def pages(session: Session, path: str, **params: str) -> Iterator[dict[str, Any]]:
+    """Every item of an ARM list, a page at a time."""
+    answer = arm(session, "GET", path, params=params)
+    while True:
+        yield from answer.get("value", [])
+        if not answer.get("nextLink"):
+            return
+        answer = _json(send(session, "GET", answer["nextLink"]))
+
+
+def history(session: Session, path: str) -> dict[str, Any]:
+    """An answer of the run-history service."""
+    return _json(send(session, "GET", f"{session.api_url}/history/v1.0{session.scope}/{path}"))
+
+
+def mlflow(session: Session, verb: str, path: str, data: dict[str, Any]) -> dict[str, Any]:
+    """An answer of MLflow's REST API; ``data`` is the query of a GET, the body of a POST."""
+    root = session.tracking_uri.replace("azureml://", "https://", 1).split("?")[0].rstrip("/")
+    place = {"params": data} if verb == "GET" else {"json": data}
+    return _json(send(session, verb, f"{root}/api/2.0/mlflow/{path}", **place))
+
+
+def message(response: requests.Response) -> str:
+    """The reason in an error answer, in whichever of the services' envelopes it is."""
+    try:
+        body = response.json()
+    except ValueError:
+        return f"{response.status_code} {response.reason}"
+    error = body.get("error", body) if isinstance(body, dict) else body
+    text = error.get("message", error) if isinstance(error, dict) else error
+    return str(text) or f"{response.status_code} {response.reason}"
+
+
+def refusal(status: int, reason: str) -> AmlError:
+    """The error an HTTP status stands for."""
+    if status in {401, 403}:
+        return NotLoggedIn(f"the workspace refused the credential: {reason}", "%aml login")
+    if status == 404:
+        return NotFound(reason)
+    return Refused(reason)
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    return response.json() if response.content else {}
