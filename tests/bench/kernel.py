@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ class Kernel:
     """A new kernel, shut down at the end of the ``with`` block."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.manager, self.client = start_new_kernel(env=environment)
+        self.manager, self.client = start_new_kernel(env=environment, stderr=subprocess.DEVNULL)
 
     def __enter__(self) -> Kernel:
         return self

@@ -1,0 +1,105 @@
+"""Notebooks written cell by cell, run by the programs people run them with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+
+from aml_magics.local import daemon
+
+TOOLS = {
+    "papermill": "papermill {source} {target} --cwd {cwd} --kernel python3 --no-progress-bar",
+    "nbconvert": "nbconvert {source} --output {target} --to notebook --execute"
+    " --ExecutePreprocessor.kernel_name=python3",
+}
+
+
+class Run(NamedTuple):
+    """What is left of a run; ``notebook`` is None where the tool wrote none, as nbconvert does."""
+
+    exit_code: int
+    stderr: str
+    notebook: NotebookNode | None
+
+    @property
+    def cells(self) -> list[NotebookNode]:
+        assert self.notebook, self.stderr
+        return [cell for cell in self.notebook.cells if cell.cell_type == "code"]
+
+    @property
+    def outputs(self) -> list[NotebookNode]:
+        return [output for cell in self.cells for output in cell.outputs]
+
+    def outputs_of(self, cell_id: str) -> list[NotebookNode]:
+        return next(cell.outputs for cell in self.cells if cell.id == cell_id)
+
+    def text_of(self, cell_id: str) -> str:
+        """The plain text a cell shows, prints and results."""
+        return "".join(map(plain_text, self.outputs_of(cell_id)))
+
+
+def plain_text(output: NotebookNode) -> str:
+    return output.get("text") or output.get("data", {}).get("text/plain", "")
+
+
+class Home(NamedTuple):
+    """A home of the local workspace and the programs that run notebooks in it."""
+
+    folder: Path
+
+    def run(
+        self,
+        tool: str,
+        source: Path,
+        cwd: Path,
+        *,
+        before: Sequence[str] = (),
+        python: str | Path = sys.executable,
+    ) -> Run:
+        """Run a notebook file by one of TOOLS; ``before`` is a command that runs the command."""
+        target = source.with_name(f"{source.stem}.{tool}.ipynb")
+        words = [word.format(source=source, target=target, cwd=cwd) for word in TOOLS[tool].split()]
+        done = subprocess.run(
+            [*before, python, "-m", *words],
+            env={**os.environ, "AML_LOCAL_HOME": str(self.folder)},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        written = nbformat.read(target, as_version=4) if target.exists() else None
+        return Run(done.returncode, done.stderr, written)
+
+    def pid(self) -> int:
+        """Process id of its daemon."""
+        return daemon.ensure(self.folder).pid
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A fresh home for all notebook tests; its daemon is stopped at the end."""
+    folder = tmp_path_factory.mktemp("notebook home")
+    yield Home(folder)
+    daemon.stop(folder)
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Callable[..., Path]:
+    """Write a notebook of these cells, with ids cell-0, cell-1, ..., into a folder of its own."""
+
+    def write(*sources: str) -> Path:
+        path = tmp_path / "notebook.ipynb"
+        cells = [new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(sources)]
+        nbformat.write(new_notebook(cells=cells), path)
+        return path
+
+    return write
