@@ -16,10 +16,10 @@ test: .venv/.test        ## Run all tests but the slow ones (.ci/run runs those 
 	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
 lint: .venv/.lint        ## Check style, types and layers
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@.ci/quietly $(BIN)/ruff check .
+	@.ci/quietly $(BIN)/ruff format --check .
+	@.ci/quietly $(BIN)/mypy
+	@.ci/quietly $(BIN)/lint-imports
 
 lab: .venv/.lab        ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
