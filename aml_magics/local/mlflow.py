@@ -10,7 +10,6 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 _account: ContextVar[str] = ContextVar("account")
+_LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
 _RUN_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
 
@@ -40,8 +40,7 @@ class Tracking:
         self._loaded = threading.Event()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
-        self._stores: dict[tuple[str, str], Any] = {}
-        self._builders: dict[str, Callable[[str, str], Any]] = {}
+        self._stores: dict[str, dict[str, Any]] = {}
         self._app: ASGIApp | None = None
 
     def load(self) -> None:
@@ -66,7 +65,6 @@ class Tracking:
         from mlflow import server
         from mlflow.server import handlers
 
-        self._builders = {"tracking": _tracking_store, "registry": _registry_store}
         handlers._tracking_store = _OfWorkspace(self, "tracking")
         handlers._model_registry_store = _OfWorkspace(self, "registry")
         self._app = WSGIMiddleware(server.app)
@@ -85,12 +83,11 @@ class Tracking:
         """MLflow's tracking or registry store of a workspace; its database is made when new."""
         self.app()
         with self._lock:
-            if (account, which) not in self._stores:
+            if account not in self._stores:
                 folder = self._local.home / "mlflow"
                 folder.mkdir(exist_ok=True)
-                url = f"sqlite:///{folder / account}.db"
-                self._stores[account, which] = self._builders[which](url, account)
-            return self._stores[account, which]
+                self._stores[account] = _stores(f"sqlite:///{folder / account}.db", account)
+            return self._stores[account][which]
 
     @contextmanager
     def about(self, ws: Workspace) -> Iterator[None]:
@@ -154,6 +151,11 @@ class _OfWorkspace:
         return getattr(self._tracking.store(_account.get(), self._which), name)
 
 
+def _stores(url: str, account: str) -> dict[str, Any]:
+    tracking = _tracking_store(url, account)
+    return {"tracking": tracking, "registry": _registry_store(url, tracking)}
+
+
 def _tracking_store(url: str, account: str) -> Any:
     from mlflow.store.tracking.dbmodels.models import SqlRun
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -198,10 +200,23 @@ def _rename(session: Any, row: Any, name: str) -> None:
     session.add(copy)
 
 
-def _registry_store(url: str, account: str) -> Any:
+def _registry_store(url: str, tracking: Any) -> Any:
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-    return SqlAlchemyStore(url)
+    class Store(SqlAlchemyStore):  # type: ignore[misc]
+        """Looks logged models up in its own workspace, where MLflow would ask a global client."""
+
+        def create_model_version(
+            self, name: str, source: str, run_id: str | None = None, *args: Any, **options: Any
+        ) -> Any:
+            logged = _LOGGED_MODEL.fullmatch(source)
+            if logged or options.get("model_id"):
+                model = tracking.get_logged_model(logged[1] if logged else options["model_id"])
+                source = model.artifact_location if logged else source
+                run_id = run_id or model.source_run_id
+            return super().create_model_version(name, source, run_id, *args, **options)
+
+    return Store(url)
 
 
 # Requests
