@@ -12,6 +12,6 @@ __version__ = "0.1.0"
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%aml`` and ``%%aml``; called by ``%load_ext aml_magics``."""
-    from aml_magics.magic import AmlMagics
+    from aml_magics.magic import register
 
-    shell.register_magics(AmlMagics)
+    register(shell)

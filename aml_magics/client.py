@@ -55,21 +55,27 @@ def default_credential(tenant: str = "") -> Any:
 
 
 @contextmanager
-def calling(session: Session) -> Iterator[Any]:
-    """The session's MLClient, silent, its exceptions turned into ours."""
-    with quiet(), translating():
+def calling(session: Session, hint: str = "") -> Iterator[Any]:
+    """The session's MLClient, silent, its exceptions turned into ours.
+
+    Args: hint: what to type when something is not found.
+    """
+    with quiet(), translating(hint):
         yield _client(session)
 
 
 @contextmanager
-def translating() -> Iterator[None]:
+def translating(hint: str = "") -> Iterator[None]:
     """Turn what the SDK raises into AmlError."""
     try:
         yield
     except AmlError:
         raise
     except Exception as exc:
-        raise _translated(exc) from exc
+        error = _translated(exc)
+        if isinstance(error, NotFound):
+            error.hint = error.hint or hint
+        raise error from exc
 
 
 @contextmanager

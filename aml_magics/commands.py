@@ -41,7 +41,13 @@ class Command(NamedTuple):
     status: str = ""
 
 
-_KEYS = {"set": "overrides", "input": "inputs", "output": "outputs", "as": "bind"}
+_KEYS = {  # flags whose parameter has another name
+    "set": "overrides",
+    "input": "inputs",
+    "output": "outputs",
+    "as": "bind",
+    "all": "everything",
+}
 _SWITCHES = frozenset(
     (
         *("--all", "--all-traffic", "--archived-only", "--disable", "--include-archived"),
@@ -51,6 +57,17 @@ _SWITCHES = frozenset(
 )
 _MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic"})
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
+
+_NOT_HERE = frozenset(  # understood by no function here yet, whatever the command
+    (
+        *("--registry-name", "--local", "--local-enable-gpu", "--vscode-debug", "--web"),
+        *("--add", "--remove", "--force-string", "--datastore", "--package-model"),
+        *("--skip-script-validation", "--mirror-traffic", "--subnet", "--vnet-name"),
+        *("--admin-username", "--admin-password", "--ssh-key-value", "--identity-type"),
+        *("--user-assigned-identities", "--user-object-id", "--user-tenant-id"),
+        *("--enable-node-public-ip", "--ssh-public-access-enabled"),
+    )
+)
 
 SHARED = "--help|-h! --format|-O={json,yaml,table,tsv} --query --as|-o"
 
@@ -180,10 +197,13 @@ def flags_of(command: Command) -> tuple[Flag, ...]:
     if not command.target:
         return command.flags
     accepted = signature(function(command)).parameters.values()
-    if any(p.kind is Parameter.VAR_KEYWORD for p in accepted):
-        return command.flags
+    takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in accepted)
     names = {p.name for p in accepted}
-    return tuple(flag for flag in command.flags if flag.key in names)
+    return tuple(
+        flag
+        for flag in command.flags
+        if flag.key in names or (takes_any and flag.names[0] not in _NOT_HERE)
+    )
 
 
 def function(command: Command) -> Any:

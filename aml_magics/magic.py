@@ -8,6 +8,12 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from aml_magics import grammar
@@ -15,8 +21,36 @@ from aml_magics.commands import function
 from aml_magics.errors import AmlError, BadCommand
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from aml_magics.cells import Origin
     from aml_magics.session import Session
+
+
+def register(shell: InteractiveShell) -> None:
+    """Add the magic and its completion to a shell, once."""
+    shell.register_magics(AmlMagics)
+    matchers = shell.Completer.custom_matchers
+    if completions not in matchers:
+        matchers.append(completions)
+
+
+@context_matcher(identifier="aml_magics")  # type: ignore[untyped-decorator]
+def completions(context: CompletionContext) -> SimpleMatcherResult:
+    """Complete ``%aml``, ``x = %aml`` and the first line of ``%%aml``."""
+    from aml_magics.completion import complete
+
+    line = context.line_with_cursor
+    in_body = context.cursor_line > 0 and context.full_text.lstrip().startswith("%%")
+    found = None if in_body else complete(line, context.cursor_position)
+    if found is None:
+        return SimpleMatcherResult(completions=[])
+    word, texts = found
+    return SimpleMatcherResult(
+        completions=[SimpleCompletion(text=text, type="aml") for text in texts],
+        matched_fragment=word,
+        suppress=True,
+    )
 
 
 @magics_class
