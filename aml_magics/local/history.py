@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from aml_magics.local.controllers.command import TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import Call, bad_request, not_found
 
+OUTPUT_TYPES = {"uri_file": "UriFile", "uri_folder": "UriFolder", "mltable": "MLTable"}
+_OUTPUT = re.compile(r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)")
 LOG_FOLDERS = ("user_logs", "azureml-logs", "system_logs", "logs")
 
 
@@ -37,7 +40,10 @@ def run_data(call: Call) -> Response:
     """A run with its definition, as `jobs.download` asks for it."""
     job = _job(call, str(call.document().get("runId", "")))
     outputs = {
-        name: {"assetId": output["uri"], "type": output["jobOutputType"]}
+        name: {
+            "assetId": f"azureml://jobs/{job.name}/outputs/{name}",
+            "type": OUTPUT_TYPES.get(output["jobOutputType"], output["jobOutputType"]),
+        }
         for name, output in job.properties["outputs"].items()
     }
     return JSONResponse(
@@ -48,6 +54,25 @@ def run_data(call: Call) -> Response:
             "systemSettings": None,
         }
     )
+
+
+def resolved_uris(call: Call) -> Response:
+    """Where the data of outputs of jobs is, by the ids that `run_data` gave them."""
+    ids = call.document().get("values")
+    if not isinstance(ids, list):
+        raise bad_request("The values to resolve are a list of ids.")
+    return JSONResponse({"values": {id_: _resolved(call, str(id_)) for id_ in ids}})
+
+
+def _resolved(call: Call, id_: str) -> Body:
+    match = _OUTPUT.fullmatch(id_)
+    job = _job(call, match["job"]) if match else None
+    if match is None or job is None or match["output"] not in job.properties["outputs"]:
+        raise not_found(f"Data {id_} not found.")
+    output = job.properties["outputs"][match["output"]]
+    kind = OUTPUT_TYPES.get(output["jobOutputType"], output["jobOutputType"])
+    uri = uris.long_uri(call.workspace, output["uri"])
+    return {"uri": uri, "type": kind, "legacyDatasetType": None}
 
 
 def list_artifacts(call: Call) -> Response:

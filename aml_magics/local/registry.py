@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 _JOB_URI = re.compile(r"(?:azureml://(?:.*/)?jobs/|runs:/|.*/ExperimentRun/dcid\.)(?P<job>[^/]+)")
-_ARTIFACT = re.compile(r"mlflow-artifacts:/+aml[0-9a-f]{21}/azureml/(?P<path>.*)")
 
 
 def model_folder(local: Local, ws: Workspace, model_id: str) -> Path:
@@ -44,6 +43,7 @@ def complete(call: Call, version: str, properties: Body) -> None:
         properties["jobName"] = job["job"]
     if long.startswith(("azureml:", "runs:", "mlflow-artifacts:")):
         path = uris.local_path(call.local, call.workspace, long)
+        properties["modelUri"] = uris.datastore_uri(call.local, call.workspace, path)
         properties["flavors"] = properties.get("flavors") or _flavors(path)
         if version.isdecimal():
             _enter(call, int(version), _artifact_uri(call.local, path), properties)
@@ -68,8 +68,6 @@ def adopt(call: Call) -> None:
 
 def _add_asset(call: Call, container: str, version: str, entry: Any) -> None:
     path = uris.local_path(call.local, call.workspace, entry.source)
-    inside = _ARTIFACT.match(_artifact_uri(call.local, path))
-    uri = f"azureml://datastores/workspaceartifactstore/paths/{inside['path'] if inside else ''}"
     shared: Body = {
         "description": entry.description or None,
         "tags": dict(entry.tags or {}),
@@ -81,7 +79,7 @@ def _add_asset(call: Call, container: str, version: str, entry: Any) -> None:
         "isAnonymous": False,
         "flavors": _flavors(path),
         "modelType": "mlflow_model",
-        "modelUri": uris.long_uri(call.workspace, uri),
+        "modelUri": uris.datastore_uri(call.local, call.workspace, path),
         "jobName": entry.run_id or None,
         "provisioningState": "Succeeded",
         "stage": None,

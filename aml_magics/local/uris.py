@@ -54,6 +54,15 @@ def long_uri(ws: Workspace, uri: str) -> str:
     return re.sub(r"^azureml://datastores/", scope, uri)
 
 
+def datastore_uri(local: Local, ws: Workspace, path: Path) -> str:
+    """The long URI of a file or folder that is in one of the workspace's own datastores."""
+    place, _, rest = path.relative_to(local.home / "storage" / ws.account).as_posix().partition("/")
+    for name, root in datastores(ws).items():
+        if root == place:
+            return long_uri(ws, f"azureml://datastores/{name}/paths/{rest}")
+    return f"https://{ws.account}.blob.core.windows.net/{place}/{rest}"
+
+
 def local_path(local: Local, ws: Workspace, uri: str) -> Path:
     """Where the data that `uri` names is on this machine.
 
