@@ -29,9 +29,10 @@ class Kind(NamedTuple):
 
 
 _VERSIONED = ("name", "version", "latest_version", "type", "description", "created")
+_UNTYPED = tuple(column for column in _VERSIONED if column != "type")  # a list does not tell
 KINDS = {
     "data": Kind("data", "load_data", _VERSIONED, versioned=True),
-    "model": Kind("models", "load_model", _VERSIONED, versioned=True),
+    "model": Kind("models", "load_model", _UNTYPED, versioned=True),
     "environment": Kind("environments", "load_environment", _VERSIONED, versioned=True),
     "component": Kind("components", "load_component", _VERSIONED, versioned=True),
     "compute": Kind(

@@ -25,10 +25,25 @@ from aml_magics.errors import (
 from aml_magics.rest import RECONNECT_HINT, refusal
 from aml_magics.session import Session
 
+NOISY = ("azure", "azure.ai.ml", "azureml", "mlflow", "msrest", "urllib3")
+# Classes of the SDK and the libraries below it → ours.
+ERRORS: dict[str, type[AmlError]] = {
+    "ClientAuthenticationError": NotLoggedIn,
+    "ResourceNotFoundError": NotFound,
+    "ValidationError": BadInput,
+    "ValidationException": BadInput,
+    "YAMLError": BadInput,
+    "ValueError": BadInput,
+}
+NO_ANSWER = frozenset({"ServiceRequestError", "ServiceResponseError", "ConnectionError"})
+HINTS: dict[type[AmlError], str] = {NotLoggedIn: "`az login` in a terminal, then %aml login"}
+
 
 def warm() -> None:
     """Begin importing the SDK (seconds) while the person reads and types."""
-    threading.Thread(target=_import_quietly, name="aml-warm", daemon=True).start()
+    threading.Thread(
+        target=import_module, args=("azure.ai.ml",), name="aml-warm", daemon=True
+    ).start()
 
 
 def sdk() -> ModuleType:
@@ -81,10 +96,18 @@ def translating(hint: str = "") -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the SDK's progress bars and notices: one line makes a notebook look broken."""
-    _silence_loggers()
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            with redirect_stdout(io.StringIO()):
+                yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _client(session: Session) -> Any:
@@ -104,34 +127,31 @@ def _client(session: Session) -> Any:
     return session.cache["ml"]
 
 
-def _import_quietly() -> None:
-    _silence_loggers()
-    import_module("azure.ai.ml")
-
-
-def _silence_loggers() -> None:
-    for name in ("azure", "azureml", "msrest", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _translated(exc: Exception) -> AmlError:
+def _translated(exc: BaseException) -> AmlError:
     """Our error for one of the SDK's, by class name so that nothing is imported to look."""
-    names = {cls.__name__ for cls in type(exc).__mro__}
-    text = _text(exc)
-    if "HttpResponseError" in names and getattr(exc, "status_code", None):
-        return refusal(exc.status_code, text)  # type: ignore[attr-defined]
-    if {"ServiceRequestError", "ServiceResponseError"} & names:
+    names = [cls.__name__ for cls in type(exc).__mro__]
+    if NO_ANSWER & {type(link).__name__ for link in _chain(exc)}:
         return WorkspaceUnreachable("the workspace does not answer", RECONNECT_HINT)
-    if "ClientAuthenticationError" in names:
-        return NotLoggedIn(text, "`az login` in a terminal, then %aml login")
-    if "ResourceNotFoundError" in names:
+    if names[0] == "MlException" and exc.__context__ is not None:
+        return _translated(exc.__context__)  # a page of advice around what happened
+    text = _text(exc)
+    if getattr(exc, "status_code", None):
+        return refusal(exc.status_code, text)  # type: ignore[attr-defined]
+    if "RESOURCE" in str(getattr(exc, "error_type", "")):
         return NotFound(text)
-    if {"ValidationError", "ValidationException", "YAMLError", "ValueError"} & names:
-        return BadInput(text)
-    return Refused(text or type(exc).__name__)
+    make = next((ERRORS[name] for name in names if name in ERRORS), Refused)
+    hint = validation.reference(str(exc)) if make is BadInput else HINTS.get(make, "")
+    return make(text or names[0], hint)
 
 
-def _text(exc: Exception) -> str:
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those it came from."""
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _text(exc: BaseException) -> str:
     """What an exception says, in at most four lines."""
     cause = exc.__cause__
     if cause is not None and type(cause).__module__.startswith("yaml"):

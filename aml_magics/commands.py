@@ -280,9 +280,15 @@ def _listing(rows: list[Command]) -> list[str]:
 
 
 def _command_help(command: Command) -> str:
+    mine = flags_of(command)
+    taken = {name for flag in mine for name in flag.names}
+    shared = [
+        flag._replace(names=tuple(name for name in flag.names if name not in taken))
+        for flag in parse_flags(SHARED)
+    ]
     flags = [
         f"  {', '.join(flag.names)}{_value(flag)}{'  (required)' if flag.required else ''}"
-        for flag in (*flags_of(command), *parse_flags(SHARED))
+        for flag in (*mine, *shared)
     ]
     missing = [] if command.target else ["", f"Not available here yet: az ml {command.name} …"]
     return "\n".join([usage(command), "", command.summary, *missing, "", *flags])

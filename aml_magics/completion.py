@@ -47,7 +47,7 @@ def complete(line: str, cursor: int) -> tuple[str, list[str]] | None:
 
 
 def _candidates(before: list[str], word: str) -> list[str]:
-    command = _command(before)
+    command = _command([*before, word] if before == ["job"] else before)
     if command is None:
         return _next_words(before)
     flags = (*flags_of(command), *parse_flags(SHARED))

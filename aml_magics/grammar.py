@@ -51,7 +51,8 @@ def variable(word: str, namespace: Mapping[str, Any]) -> Any:
         return word
     name, *attributes = word[1:].split(".")
     if name not in namespace:
-        raise BadCommand(f"no variable '{name}' in the notebook", did_you_mean(name, namespace))
+        hint = did_you_mean(name, namespace) or f"{name} = … first"
+        raise BadCommand(f"no variable '{name}' in the notebook", hint)
     value = namespace[name]
     for attribute in attributes:
         if not hasattr(value, attribute):

@@ -198,7 +198,7 @@ def follow(session: Session, name: str, tell: Tell) -> Job:
     raise JobFailed(
         f"job {name} {details['status'].lower()}{_reason(details)}",
         hint=f"all of its log: %aml job stream -n {name}",
-        detail=list(watch.lines),
+        detail=watch.lines,
         result=job,
     )
 
@@ -214,7 +214,7 @@ def show(session: Session, *, name: str) -> Job:
 
     Raises: NotFound: there is none of that name.
     """
-    return Job(session, rest.arm(session, "GET", f"/jobs/{name}"))
+    return Job(session, rest.arm(session, "GET", f"/jobs/{name}", hint="%aml job list"))
 
 
 def list_(
@@ -243,7 +243,7 @@ def list_(
 
 def cancel(session: Session, *, name: str) -> Done:
     """Ask for a job to be stopped."""
-    rest.arm(session, "POST", f"/jobs/{name}/cancel")
+    rest.arm(session, "POST", f"/jobs/{name}/cancel", hint="%aml job list")
     return Done(f"asked job {name} to stop")
 
 
@@ -340,7 +340,7 @@ def _submit(
     session: Session, source: str, place: Path, changes: dict[str, Any], skip_validation: bool
 ) -> str:
     """Create the job; returns its name."""
-    with client.calling(session) as ml:
+    with client.calling(session, hint="%aml data list, %aml environment list") as ml:
         job = _load(source, place, changes)
         return str(ml.jobs.create_or_update(job, skip_validation=skip_validation).name)
 

@@ -64,8 +64,14 @@ class Watch:
         self.user: dict[str, Tail] = {}
         self.build: Tail | None = None
         self.build_since = 0.0
-        self.lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._build_lines: list[str] = []
         self._partial = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines of the job's log; of its environment's, when it has not begun."""
+        return list(self._lines) if self.user else self._build_lines[-TAIL_LINES:]
 
     def look(self) -> dict[str, Any]:
         """Tell what is new; returns the run's details, read before the logs."""
@@ -84,7 +90,7 @@ class Watch:
         """Finish the last line."""
         if self._partial:
             self.tell("\n")
-            self.lines.append(self._partial)
+            self._lines.append(self._partial)
 
     def _look_at_build(self, link: str) -> None:
         if self.build is None:
@@ -92,11 +98,11 @@ class Watch:
         elif self.build_since and time.monotonic() - self.build_since > BUILD_SECONDS:
             self.tell(f"building the environment (log: {BUILD_LOG})\n")
             self.build_since = 0.0  # said once
-        self._remember(self.build.read(link))
+        self._build_lines += self.build.read(link).splitlines()
 
     def _remember(self, text: str) -> None:
         *lines, self._partial = (self._partial + text).split("\n")
-        self.lines.extend(line for line in lines if line.strip())
+        self._lines.extend(line for line in lines if line.strip())
 
 
 def follow(

@@ -16,15 +16,21 @@ API_VERSION = "2024-10-01"
 RECONNECT_HINT = "is it still running? `%aml login --local` starts it again; `%aml login` for Azure"
 
 
-def send(session: Session, verb: str, url: str, **options: Any) -> requests.Response:
+def send(
+    session: Session, verb: str, url: str, *, hint: str = "", **options: Any
+) -> requests.Response:
     """One request with the session's token; connections are kept open.
+
+    Args: hint: what to type when something is not found.
 
     Raises: WorkspaceUnreachable: no answer. NotLoggedIn, NotFound, Refused: as the status says.
     """
     headers = {"Authorization": f"Bearer {session.token()}", **options.pop("headers", {})}
     response = raw(session, verb, url, headers=headers, **options)
     if response.status_code >= 400:
-        raise refusal(response.status_code, message(response))
+        error = refusal(response.status_code, message(response))
+        error.hint = error.hint or hint
+        raise error
     return response
 
 
@@ -69,8 +75,9 @@ def history(session: Session, path: str) -> dict[str, Any]:
 def mlflow(session: Session, verb: str, path: str, data: dict[str, Any]) -> dict[str, Any]:
     """An answer of MLflow's REST API; ``data`` is the query of a GET, the body of a POST."""
     root = session.tracking_uri.replace("azureml://", "https://", 1).split("?")[0].rstrip("/")
-    place = {"params": data} if verb == "GET" else {"json": data}
-    return _json(send(session, verb, f"{root}/api/2.0/mlflow/{path}", **place))
+    place = "params" if verb == "GET" else "json"
+    options: dict[str, Any] = {place: data}
+    return _json(send(session, verb, f"{root}/api/2.0/mlflow/{path}", **options))
 
 
 def message(response: requests.Response) -> str:
