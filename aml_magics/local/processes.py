@@ -4,9 +4,11 @@ process id and start time."""
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +37,18 @@ class Handle(NamedTuple):
         return process if alive else None
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until it is gone, at most `timeout` seconds; whether it is."""
-        process = self.process()
-        try:
-            if process:
-                process.wait(timeout)
-        except psutil.TimeoutExpired:
-            return False
+        """Wait until it is gone, at most `timeout` seconds; whether it is.
+
+        In steps, because an adopted process whose parent does not reap it would be waited for
+        for ever as a zombie.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while process := self.process():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(min(left, 0.25))
         return True
 
     def kill(self) -> None:
