@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aml_magics.local import doors, identity
 from aml_magics.local.controllers.jobs import Jobs
+from aml_magics.local.controllers.online import Online
 from aml_magics.local.mlflow import Tracking
 from aml_magics.local.store import Store
 from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace
@@ -45,21 +46,24 @@ class Local:
         self.store = Store(home / "workspace.db")
         self.mlflow = Tracking(self)
         self.jobs = Jobs(self)
+        self.online = Online(self)
 
     def start(self) -> None:
         """Take up unfinished work, and load what is too heavy to load before the first answer."""
         threading.Thread(target=self._load, name="load", daemon=True).start()
 
     def _load(self) -> None:
+        self.online.start()
         self.mlflow.load()
         self.jobs.start()
 
     def stop(self) -> None:
         self.jobs.stop()
+        self.online.stop()
         self.store.close()
 
     def is_busy(self) -> bool:
-        return self.jobs.busy()
+        return self.jobs.busy() or self.online.live() > 0
 
     def is_token(self, token: str) -> bool:
         return identity.is_valid(token, self.address.token)

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import blobs, doors, registry, uris
+from aml_magics.local.controllers.command import TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     PROVIDER,
@@ -447,7 +448,7 @@ def lro_headers(call: Call, id: str) -> dict[str, str]:  # noqa: A002
         "Azure-AsyncOperation": f"{base}/mfeOperationsStatus/{token}?api-version=2023-10-01",
         "Location": f"{base}/mfeOperationResults/{token}?api-version=2023-10-01",
         "x-ms-async-operation-timeout": "PT30M",
-        "Retry-After": "0.2",
+        "x-ms-retry-after-ms": "100",  # Retry-After is in whole seconds
     }
 
 
@@ -460,6 +461,12 @@ def _operation(call: Call) -> tuple[str, Resource | None]:
     return id_, call.local.store.get(id_)
 
 
+def _is_busy(resource: Resource) -> bool:
+    if resource.kind == "jobs":
+        return resource.properties["status"] not in TERMINAL
+    return resource.properties.get("provisioningState") in BUSY
+
+
 def operation_status(call: Call) -> Response:
     id_, resource = _operation(call)
     state = resource.properties.get("provisioningState", "Succeeded") if resource else "Succeeded"
@@ -469,13 +476,12 @@ def operation_status(call: Call) -> Response:
         body.update(error_body("UserError", error["message"]))
     done = state not in BUSY
     body.update(status=state, percentComplete=100.0 if done else 0.0)
-    return JSONResponse(body, headers={} if done else {"Retry-After": "0.2"})
+    return JSONResponse(body, headers={} if done else {"x-ms-retry-after-ms": "100"})
 
 
 def operation_result(call: Call) -> Response:
     _, resource = _operation(call)
-    busy = bool(resource and resource.properties.get("provisioningState") in BUSY)
-    if busy:
+    if resource and _is_busy(resource):
         here = call.door.arm + str(call.request.url.path)
-        return JSONResponse({}, 202, {"Location": here, "Retry-After": "0.2"})
+        return JSONResponse({}, 202, {"Location": here, "x-ms-retry-after-ms": "100"})
     return Response(status_code=200)

@@ -155,7 +155,9 @@ def cancel(call: Call) -> Response:
         raise bad_request(f"The job {resource.name} has ended ({status}): it can't be canceled.")
     call.local.jobs.cancel(Job(call.workspace, resource.name))
     location = arm.lro_headers(call, id_)["Location"]
-    return Response(b"null", 202, {"Location": location, "Retry-After": "0.2"}, "application/json")
+    return Response(
+        b"null", 202, {"Location": location, "x-ms-retry-after-ms": "100"}, "application/json"
+    )
 
 
 def _missing(call: Call) -> ArmError:

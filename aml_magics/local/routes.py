@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, history, identity, jobs, mlflow
+from aml_magics.local import arm, blobs, endpoints, history, identity, jobs, mlflow, router
 from aml_magics.local.wire import PROVIDER, Call
 
 
@@ -26,6 +26,9 @@ _RUN = "/history/v1.0{ws}(?:/experiment(?:s|ids)/[^/]+)?/runs/{run}"
 _ARTIFACTS = _RUN + "/artifacts"
 _MLFLOW = r"/mlflow/v\d\.\d{ws}"
 _PROXY = _MLFLOW + r"/(?:api|ajax-api)/2\.0/mlflow-artifacts/artifacts"
+_ENDPOINT = "{ws}/onlineEndpoints/{endpoint}"
+_DEPLOYMENT = _ENDPOINT + "/deployments/{deployment}"
+_INFERENCE = "/inference/{account}/{endpoint}"
 _VERSIONED = "{ws}/(?P<collection>codes|data|environments|models)"
 
 Route = tuple[str, str, Callable[[Call], Any]]
@@ -70,6 +73,23 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "{ws}/jobs/{name}", jobs.get),
     ("PUT", "{ws}/jobs/{name}", jobs.put),
     ("POST", "{ws}/jobs/{name}/cancel", jobs.cancel),
+    # online endpoints and their deployments
+    ("GET", "{ws}/onlineEndpoints", endpoints.list_),
+    ("GET", _ENDPOINT, endpoints.get),
+    ("PUT", _ENDPOINT, endpoints.put),
+    ("PATCH", _ENDPOINT, endpoints.patch),
+    ("DELETE", _ENDPOINT, endpoints.delete),
+    ("POST", _ENDPOINT + "/listKeys", endpoints.list_keys),
+    ("POST", _ENDPOINT + "/regenerateKeys", endpoints.regenerate_keys),
+    ("POST", _ENDPOINT + "/token", endpoints.token),
+    ("GET", _ENDPOINT + "/deployments", endpoints.list_deployments),
+    ("GET", _DEPLOYMENT, endpoints.get),
+    ("PUT", _DEPLOYMENT, endpoints.put_deployment),
+    ("PATCH", _DEPLOYMENT, endpoints.patch),
+    ("DELETE", _DEPLOYMENT, endpoints.delete_deployment),
+    ("POST", _DEPLOYMENT + "/getLogs", endpoints.get_logs),
+    ("POST", _INFERENCE + "/(?P<operation>score)", router.score),
+    ("GET", _INFERENCE + "/(?P<operation>swagger.json)", router.score),
     # long-running operations
     ("GET", _LOCATION + "/mfeOperationsStatus/{operation}", arm.operation_status),
     ("GET", _LOCATION + "/mfeOperationResults/{operation}", arm.operation_result),
@@ -78,6 +98,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", _RUN + "/details", history.details),
     ("GET", _RUN + "/children", history.children),
     ("POST", "/history/v1.0{ws}/rundata", history.run_data),
+    ("POST", "/data/v1.0{ws}/dataversion/batchGetResolvedUris", history.resolved_uris),
     ("GET", _ARTIFACTS, history.list_artifacts),
     ("GET", _ARTIFACTS + "/path", history.list_artifacts_in_path),
     ("GET", _ARTIFACTS + "/contentinfo", history.artifact_content),
