@@ -20,8 +20,12 @@ from aml_magics.local import daemon
 def execute(path: Path) -> None:
     """Run every cell in the notebook's own folder and write the outputs into the file."""
     notebook = nbformat.read(path, as_version=4)
-    folder = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, kernel_name="python3", resources=folder).execute()
+    NotebookClient(
+        notebook,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        coalesce_streams=True,  # how a log arrived in pieces is no one's concern
+    ).execute()
     nbformat.write(without_run_metadata(notebook), path)
 
 
