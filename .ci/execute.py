@@ -23,6 +23,7 @@ def execute(path: Path) -> None:
     NotebookClient(
         notebook,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
         coalesce_streams=True,  # how a log arrived in pieces is no one's concern
     ).execute()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import NamedTuple
 from jupyter_client.manager import start_new_kernel
 
 from aml_magics.local import daemon
+
+QUIET = ["--log-level=ERROR"]
 
 
 class Line(NamedTuple):
@@ -26,7 +27,7 @@ class Kernel:
     """A new kernel, shut down at the end of the ``with`` block."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.manager, self.client = start_new_kernel(env=environment, stderr=subprocess.DEVNULL)
+        self.manager, self.client = start_new_kernel(env=environment, extra_arguments=QUIET)
 
     def __enter__(self) -> Kernel:
         return self

@@ -13,9 +13,9 @@ ABSOLUTE_PATH = re.compile(
     r"(?<![\w.:/-])/(bin|home|mnt|opt|private|root|srv|tmp|usr|var|work|Users|Volumes)/|[A-Z]:\\\\"
 )
 SECRET = re.compile(
-    r"eyJ[\w-]{10,}"  # a token
+    r"eyJ[\w-]{10,}"  # a JWT
     r"|(?i:key|token|password|secret|sig)['\"]?\s*[:=]\s*['\"]?[\w+/%-]{16,}"
-    r"|(?<![\w/+-])(?=[\w+/-]*\d)(?=[\w+/-]*[a-z])(?=[\w+/-]*[A-Z])[\w+/-]{32,}={0,2}"
+    r"|(?<![\w+-])(?=[\w+-]*\d)(?=[\w+-]*[a-z])(?=[\w+-]*[A-Z])[\w+-]{20,}"  # a run of base64
 )
 
 
