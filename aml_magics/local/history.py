@@ -42,7 +42,7 @@ def run_data(call: Call) -> Response:
     outputs = {
         name: {
             "assetId": f"azureml://jobs/{job.name}/outputs/{name}",
-            "type": OUTPUT_TYPES.get(output["jobOutputType"], output["jobOutputType"]),
+            "type": output["jobOutputType"],
         }
         for name, output in job.properties["outputs"].items()
     }
@@ -70,9 +70,9 @@ def _resolved(call: Call, id_: str) -> Body:
     if match is None or job is None or match["output"] not in job.properties["outputs"]:
         raise not_found(f"Data {id_} not found.")
     output = job.properties["outputs"][match["output"]]
-    kind = OUTPUT_TYPES.get(output["jobOutputType"], output["jobOutputType"])
-    uri = uris.long_uri(call.workspace, output["uri"])
-    return {"uri": uri, "type": kind, "legacyDatasetType": None}
+    path = uris.destination(call.local, call.workspace, output["uri"])
+    uri = uris.datastore_uri(call.local, call.workspace, path)
+    return {"uri": uri, "type": OUTPUT_TYPES.get(output["jobOutputType"])}
 
 
 def list_artifacts(call: Call) -> Response:

@@ -133,7 +133,7 @@ def _proxied(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
 
 _FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...] = (
     (
-        r"azureml://(?:subscriptions/.*?/)?datastores/(?P<store>[^/]+)/paths/(?P<path>.*)$",
+        r"azureml://(?:subscriptions/.*?/)?datastores/(?P<store>[^/]+)/(?:paths/)?(?P<path>.*)$",
         _datastore,
     ),
     (

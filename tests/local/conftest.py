@@ -6,7 +6,9 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -47,3 +49,37 @@ def aml_local(address):
         )
 
     return call
+
+
+class Token:
+    """Logs in with a token that is there already."""
+
+    def __init__(self, token):
+        self.token = token
+
+    def get_token(self, *scopes, **options):
+        from azure.core.credentials import AccessToken
+
+        return AccessToken(self.token, int(time.time()) + 3600)
+
+
+@pytest.fixture
+def connection(address, monkeypatch):
+    """A workspace that no other test knows, its variables set in this process."""
+    names = ("00000000-0000-0000-0000-000000000000", "tests", f"ws-{uuid4().hex[:8]}")
+    found = daemon.door(address, *names)
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture
+def client(connection):
+    """The unmodified SDK on that workspace."""
+    from azure.ai.ml import MLClient
+
+    scope = connection.tracking_uri.split("/")
+    names = scope[scope.index("subscriptions") + 1], scope[scope.index("resourceGroups") + 1]
+    options = {"cloud": connection.cloud, "cloud_metadata": connection.cloud_metadata}
+    credential = Token(connection.token)
+    return MLClient(credential, *names, scope[-1], show_progress=False, **options)

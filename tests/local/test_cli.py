@@ -16,8 +16,9 @@ def test_start_status_stop(aml_local, home):
     shown = aml_local("status", home=home)
     assert shown.returncode == 0
     address = daemon.find(home)
-    for fact in (address.url, str(address.pid), str(home), "health     ok"):
-        assert fact in shown.stdout
+    facts = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines())
+    assert (facts["address"], facts["pid"]) == (address.url, str(address.pid))
+    assert (facts["home"], facts["health"], facts["jobs"]) == (str(home), "ok", "0")
     assert aml_local("stop", home=home).stdout == "stopped\n"
     assert aml_local("stop", home=home).stdout == "not running\n"
 

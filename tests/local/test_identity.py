@@ -74,7 +74,7 @@ def test_a_page_is_opened_once_with_the_token_and_then_by_cookie(ask, address):
     assert (entry.status_code, entry.headers["location"]) == (303, f"{PATH}?a=1")
     flags = entry.headers["set-cookie"].lower()
     assert "httponly" in flags
-    assert "samesite=strict" in flags
+    assert "samesite=lax" in flags
     cookie = {"Cookie": entry.headers["set-cookie"].partition(";")[0]}
     assert ask(headers=cookie).status_code == 200
 
@@ -85,6 +85,20 @@ def test_a_foreign_page_can_change_nothing_with_the_cookie(ask, address):
     assert ask(method="POST", headers=foreign).status_code == 401
     assert ask(method="POST", headers=cookie).status_code == 401
     assert ask(method="POST", headers={**cookie, "Origin": address.url}).status_code != 401
+
+
+def test_a_person_without_the_cookie_is_told_how_to_open_a_page(ask):
+    refused = ask("/", headers={"Accept": "text/html,*/*"})
+    assert refused.status_code == 401
+    assert "aml-local status" in refused.text
+
+
+def test_the_first_page_is_the_default_workspace_s(ask, address):
+    page = ask("/", headers=bearer(address.token)).headers["location"]
+    assert page.startswith(address.url)
+    assert page.endswith("/workspaces/local/")
+    shown = ask(page.removeprefix(address.url), headers=bearer(address.token))
+    assert "<title>MLflow" in shown.text
 
 
 def test_a_wrong_token_in_a_page_s_address_is_refused(ask):
