@@ -54,7 +54,7 @@ def _completed(call: Call, job: Job, asked: Body) -> Body:
     """What was asked for, with what the service adds."""
     given = {key: value for key, value in asked.items() if value is not None}
     outputs = {name: _output(job, name, o or {}) for name, o in given.pop("outputs", {}).items()}
-    artifacts = f"azureml://datastores/workspaceartifactstore/paths/ExperimentRun/dcid.{job.name}"
+    artifacts = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{job.name}"
     own = {"description": None, "uri": artifacts, "mode": "ReadWriteMount"}
     return {
         "description": None,
