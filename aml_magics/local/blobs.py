@@ -283,7 +283,7 @@ async def _chunks(files: list[Path]) -> AsyncIterator[bytes]:
 
 
 def _blocks(local: Local, note: str) -> Path:
-    return local.home / "storage" / ".blocks" / sha256(note.encode()).hexdigest()
+    return local.home / "blocks" / sha256(note.encode()).hexdigest()
 
 
 async def receive(chunks: AsyncIterator[bytes], path: Path) -> None:

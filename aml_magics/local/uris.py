@@ -26,7 +26,7 @@ def datastores(ws: Workspace) -> dict[str, str]:
 
 
 def container(local: Local, account: str, name: str) -> Path:
-    return local.home / "storage" / account / name
+    return below(local.home / "storage", f"{account}/{name}")
 
 
 def below(folder: Path, name: str) -> Path:
