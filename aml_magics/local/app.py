@@ -62,8 +62,12 @@ class Local:
         self.online.stop()
         self.store.close()
 
+    def live(self) -> dict[str, int]:
+        """How much is running or waiting to run, by kind."""
+        return {"jobs": self.jobs.live(), "deployments": self.online.live()}
+
     def is_busy(self) -> bool:
-        return self.jobs.busy() or self.online.live() > 0
+        return any(self.live().values())
 
     def is_token(self, token: str) -> bool:
         return identity.is_valid(token, self.address.token)

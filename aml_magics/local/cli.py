@@ -169,7 +169,7 @@ def _show(address: Address) -> None:
         **_health(address),
     }
     for name, value in rows.items():
-        print(f"{name:<10} {value}")
+        print(f"{name:<12} {value}")
 
 
 def _health(address: Address) -> dict[str, Any]:

@@ -20,7 +20,7 @@ DEFAULT_SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 DEFAULT_RESOURCE_GROUP = "local"
 DEFAULT_WORKSPACE = "local"
 
-SERVER = (sys.executable, "-P", "-m", "aml_magics.local.server")
+SERVER = (sys.executable, "-P", "-m", "aml_magics.local")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 CLIENT_TOKEN_SECONDS = 365 * 86400.0  # longer than a kernel lives

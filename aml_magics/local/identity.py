@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aml_magics.local.doors import CLOUD, Door
@@ -58,7 +58,7 @@ def guard(app: ASGIApp, secret: str) -> ASGIApp:
         elif request.method == "GET" and is_valid(request.query_params.get("token", ""), secret):
             await _signed_in(request, secret)(scope, receive, send)
         else:
-            await _unauthorized()(scope, receive, send)
+            await _unauthorized(request)(scope, receive, send)
 
     return guarded
 
@@ -217,19 +217,20 @@ def _signed_in(request: Request, secret: str) -> Response:
         issue("pages", secret),
         max_age=TOKEN_SECONDS,
         httponly=True,
-        samesite="strict",
+        samesite="lax",  # links in notebooks, which are of another site, lead here
         secure=request.url.scheme == "https",
     )
     return response
 
 
-def _unauthorized() -> Response:
+def _unauthorized(request: Request) -> Response:
+    headers = {"WWW-Authenticate": f'Bearer authorization_uri="https://login.windows.net/{TENANT}"'}
+    if "text/html" in request.headers.get("accept", ""):
+        text = "This page opens with the address that `aml-local status` prints.\n"
+        return PlainTextResponse(text, 401, headers)
     message = "The access token is missing, wrong or expired. Log in again: %aml login --local"
-    return JSONResponse(
-        {"error": {"code": "InvalidAuthenticationToken", "message": message}},
-        401,
-        {"WWW-Authenticate": f'Bearer authorization_uri="https://login.windows.net/{TENANT}"'},
-    )
+    body = {"error": {"code": "InvalidAuthenticationToken", "message": message}}
+    return JSONResponse(body, 401, headers)
 
 
 def _signature(head: str, secret: str) -> str:

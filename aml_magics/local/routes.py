@@ -11,12 +11,12 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, endpoints, history, identity, jobs, mlflow, router
+from aml_magics.local import arm, blobs, endpoints, history, identity, jobs, mlflow, pages, router
 from aml_magics.local.wire import PROVIDER, Call
 
 
 def health(call: Call) -> Response:
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "ok", **call.local.live()})
 
 
 _SUB = "/subscriptions/{subscription}"
@@ -35,6 +35,9 @@ Route = tuple[str, str, Callable[[Call], Any]]
 
 ROUTES: tuple[Route, ...] = (
     ("GET", "/healthz", health),
+    # pages
+    ("GET", "/", pages.default_workspace),
+    ("GET", "/studio/runs/{job}", pages.run),
     # tokens
     ("POST", "/login/{tenant}/oauth2(?:/v2.0)?/token", identity.token),
     ("GET", "/login/common/discovery/instance", identity.instance_discovery),

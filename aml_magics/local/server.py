@@ -24,7 +24,8 @@ from aml_magics.local.daemon import Address, read_address, write_address
 from aml_magics.local.doors import direct, through_doors
 
 IDLE_SECONDS = 8 * 3600.0
-GRACE_SECONDS = 3
+HEAD_START_SECONDS = 0.05
+GRACE_SECONDS = 1  # clients keep connections open that they do not use
 
 
 class Local(Protocol):
@@ -46,13 +47,12 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Run the daemon of ``--home``; ``--ready`` is a file descriptor to write to once bound."""
-    parser = argparse.ArgumentParser(prog="python -m aml_magics.local.server")
+    """Serve ``--home``; ``--ready`` is a file descriptor to write to once bound."""
+    parser = argparse.ArgumentParser(prog="python -m aml_magics.local")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--ready", type=int)
     options = parser.parse_args()
-    if os.fork() == 0:
-        serve(options.home, options.ready)
+    serve(options.home, options.ready)
 
 
 def serve(home: Path, ready: int | None = None) -> None:
@@ -111,7 +111,7 @@ async def _run(app: ASGIApp, local: Local, home: Path, sockets: list[socket.sock
     plain = _server(app)
     async with asyncio.TaskGroup() as group:
         group.create_task(plain.serve(sockets=sockets[:1]))
-        await asyncio.sleep(0)  # the http port answers while certificates are made
+        await _first_answer(plain)
         certificate = await asyncio.to_thread(tls.certificate, home)
         secure = _server(app, ssl_certfile=str(certificate))
         group.create_task(secure.serve(sockets=sockets[1:]))
@@ -121,6 +121,13 @@ async def _run(app: ASGIApp, local: Local, home: Path, sockets: list[socket.sock
         watch.cancel()
         plain.should_exit = secure.should_exit = True
     await asyncio.to_thread(local.stop)
+
+
+async def _first_answer(server: Server) -> None:
+    """Let who waits for this daemon be answered, before certificates and MLflow take the time."""
+    deadline = asyncio.get_running_loop().time() + HEAD_START_SECONDS
+    while not server.server_state.total_requests and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.005)
 
 
 def _server(app: ASGIApp, **options: Any) -> Server:
@@ -151,7 +158,3 @@ async def _stop_when_idle(
             seen, since = requests, loop.time()
     if limit > 0:
         stopping.set()
-
-
-if __name__ == "__main__":
-    main()

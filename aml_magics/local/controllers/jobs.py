@@ -46,9 +46,10 @@ class Jobs:
             if thread.name.startswith("job "):
                 thread.join()
 
-    def busy(self) -> bool:
+    def live(self) -> int:
+        """How many jobs run or wait."""
         with self._lock:
-            return bool(self._queue or self._running)
+            return len(self._queue) + len(self._running)
 
     def submit(self, job: Job) -> None:
         with self._lock:

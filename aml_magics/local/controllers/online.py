@@ -147,7 +147,8 @@ class Keeper:
         server.handle.wait(None)
         self._server = None
         self._end(server.handle)
-        log.warning("deployment %s: its process has ended", self._id)
+        if not self._released.is_set():
+            log.warning("deployment %s: its process died and is started again", self._id)
 
     def _adopted(self) -> Server | None:
         noted = None if self._previous else self._local.store.noted(self._id, "server")
