@@ -1,0 +1,135 @@
+"""The daemon is killed or stopped for real while a job runs; the job is neither lost nor twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+import requests
+
+from aml_magics.local import daemon
+from aml_magics.local.daemon import DEFAULT_RESOURCE_GROUP, DEFAULT_SUBSCRIPTION
+
+SCOPE = (DEFAULT_SUBSCRIPTION, DEFAULT_RESOURCE_GROUP, "faults")
+
+
+class Workspace:
+    """Just enough of ARM, without the SDK: a daemon that is gone must not be waited for."""
+
+    def __init__(self, home):
+        self.home = home
+        self.address = daemon.ensure(home)
+
+    def ask(self, method, path, body=None):
+        url = f"{self.address.url}{daemon.workspace_id(*SCOPE)}/{path}?api-version=2024-01-01"
+        headers = {"Authorization": f"Bearer {self.address.token}"}
+        answer = requests.request(method, url, json=body, headers=headers, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def submit(self, name, command):
+        properties = {"jobType": "Command", "command": command, "experimentName": "faults"}
+        self.ask("PUT", f"jobs/{name}", {"properties": properties})
+
+    def job(self, name):
+        return self.ask("GET", f"jobs/{name}")["properties"]
+
+    def kill(self):
+        os.kill(self.address.pid, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(self.address.pid)], timeout=10)
+
+    def restart(self):
+        self.address = daemon.ensure(self.home)
+
+    def until(self, name, *statuses, timeout=30.0):
+        deadline = time.monotonic() + timeout
+        while (status := self.job(name)["status"]) not in statuses:
+            assert time.monotonic() < deadline, status
+            time.sleep(0.02)
+        return status
+
+
+@pytest.fixture
+def workspace(home):
+    return Workspace(home)
+
+
+def log_of(workspace, name):
+    folders = (workspace.home / "storage").rglob(f"dcid.{name}/user_logs/std_log.txt")
+    return next(folders).read_text()
+
+
+def wait_for(path, timeout=20.0):
+    deadline = time.monotonic() + timeout
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "Completed"), (4, "Failed")])
+def test_a_job_outlives_a_killed_daemon(workspace, tmp_path, code, status):
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    wait = f"touch '{begun}'; while [ ! -e '{go}' ]; do sleep 0.05; done"
+    workspace.submit("survivor", f"echo one; {wait}; echo two; exit {code}")
+    wait_for(begun)
+    workspace.kill()
+    workspace.restart()
+    assert workspace.job("survivor")["status"] == "Running"
+    go.touch()
+    assert workspace.until("survivor", "Completed", "Failed") == status
+    assert workspace.job("survivor")["properties"]["ExitCode"] == str(code)
+    assert log_of(workspace, "survivor") == "one\ntwo\n"
+
+
+def test_a_job_that_ended_while_no_daemon_ran_has_its_end(workspace, tmp_path):
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    wait = f"touch '{begun}'; while [ ! -e '{go}' ]; do sleep 0.05; done"
+    workspace.submit("alone", f"{wait}; exit 5")
+    wait_for(begun)
+    workspace.kill()
+    go.touch()
+    exit_file = next((workspace.home / "jobs").rglob("alone")) / "exit"
+    wait_for(exit_file)
+    workspace.restart()
+    assert workspace.until("alone", "Completed", "Failed") == "Failed"
+    assert workspace.job("alone")["properties"]["ExitCode"] == "5"
+
+
+def test_a_job_killed_with_its_daemon_fails_with_a_reason(workspace, tmp_path):
+    begun = tmp_path / "begun"
+    workspace.submit("victim", f"touch '{begun}'; sleep 600")
+    wait_for(begun)
+    sleepers = [p for p in psutil.process_iter() if "sleep" in p.name()]
+    mine = [p for p in sleepers if p.environ().get("AZUREML_RUN_ID") == "victim"]
+    workspace.kill()
+    os.killpg(os.getpgid(mine[0].pid), signal.SIGKILL)
+    workspace.restart()
+    assert workspace.until("victim", "Completed", "Failed") == "Failed"
+
+
+def test_queued_jobs_are_run_by_the_next_daemon_once(workspace, tmp_path):
+    slots = os.cpu_count() or 1
+    blockers = [f"blocker{number}" for number in range(slots)]
+    for name in blockers:
+        workspace.submit(name, f"while [ ! -e '{tmp_path}/go' ]; do sleep 0.05; done")
+    workspace.submit("queued", f"echo run >> '{tmp_path}/runs'")
+    assert workspace.job("queued")["status"] == "Queued"
+    workspace.kill()
+    workspace.restart()
+    (tmp_path / "go").touch()
+    assert workspace.until("queued", "Completed", "Failed") == "Completed"
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_stopping_the_workspace_ends_its_jobs(workspace, tmp_path):
+    begun = tmp_path / "begun"
+    workspace.submit("running", f"echo $$ > '{begun}'; sleep 600")
+    wait_for(begun)
+    process = psutil.Process(int(begun.read_text()))
+    assert daemon.stop(workspace.home)
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    workspace.restart()
+    assert workspace.job("running")["status"] == "Failed"
