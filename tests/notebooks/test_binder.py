@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 CHECKOUT = Path(__file__).parents[2]
 BINDER = CHECKOUT / "binder"
 # What repo2docker puts into an image before it reads binder/.
-BASE_IMAGE = ["jupyterlab", "ipykernel"]
+BASE_IMAGE = ["jupyterlab", "notebook", "ipykernel"]
 QUICKSTART = "notebooks/01_quickstart.ipynb"
 
 pytestmark = pytest.mark.slow
@@ -52,23 +52,17 @@ def test_the_checkout_is_installed_and_not_a_release(python, tmp_path):
     assert Path(done.stdout.strip()) == CHECKOUT / "aml_magics" / "__init__.py"
 
 
-def test_it_opens_the_quickstart(python):
+@pytest.mark.parametrize("application", ["jupyter-lab", "jupyter-notebook", "jupyter-server"])
+def test_it_opens_the_quickstart(python, application):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--no-browser"]
-    command = [
-        python.with_name("jupyter-lab"),
-        *options,
-        "--IdentityProvider.token=",
-        "--allow-root",
-    ]
-    with subprocess.Popen(
-        [BINDER / "start", *command], cwd=CHECKOUT, stderr=subprocess.PIPE
-    ) as lab:
+    options = f"--no-browser --allow-root --port={port} --IdentityProvider.token=".split()
+    command = [BINDER / "start", python.with_name(application), *options]
+    with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.DEVNULL) as jupyter:
         try:
-            assert first_redirect(port) == f"/lab/tree/{QUICKSTART}"
+            assert first_redirect(port).rstrip("?") == f"/lab/tree/{QUICKSTART}"
         finally:
-            lab.terminate()
+            jupyter.terminate()
 
 
 def first_redirect(port):

@@ -57,10 +57,12 @@ def test_the_jobs_are_listed_as_completed(quickstart):
     assert quickstart.text_of("job-list").count("Completed") == 3
 
 
-def test_the_comparison_has_a_table_and_curves(quickstart):
+def test_the_comparison_marks_the_best_and_shows_the_curves(quickstart):
     shown = {kind for output in quickstart.outputs_of("compare") for kind in output.data}
     assert {"text/html", "image/png"} <= shown
-    assert all(f" {C} " in quickstart.text_of("compare") for C in (0.5, 0.1, 0.02))
+    table = quickstart.text_of("compare").splitlines()
+    assert [line.split()[-1] for line in table if "best" in line and "0." in line] == ["0.5"]
+    assert {"0.5", "0.1", "0.02"} <= {line.split()[-1] for line in table}
 
 
 def test_the_model_is_registered_and_the_endpoint_answers(quickstart):
