@@ -35,7 +35,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def hold_lock(path: Path, timeout: float = 2.0) -> IO[str] | None:
+def hold_lock(path: Path, timeout: float = 0.5) -> IO[str] | None:
     """Take the lock at ``path`` until the returned file is closed; None when another holds it.
 
     The holder's process id is the content, for :func:`lock_holder`. ``timeout`` is in seconds: a

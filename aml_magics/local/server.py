@@ -65,13 +65,9 @@ def serve(home: Path, ready: int | None = None) -> None:
 
         address, sockets = _bind(home)
         application, local = app.create(home, address)
-        write_address(address)
-        if ready is not None:
-            os.write(ready, b"\n")
-            os.close(ready)
         front = through_doors(application, direct(address.url, address.secure_url))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(front, local, home, sockets))
+            runner.run(_run(front, local, address, sockets, ready))
 
 
 def _bind(home: Path) -> tuple[Address, list[socket.socket]]:
@@ -103,7 +99,9 @@ def _listen(port: int) -> socket.socket:
     return sock
 
 
-async def _run(app: ASGIApp, local: Local, home: Path, sockets: list[socket.socket]) -> None:
+async def _run(
+    app: ASGIApp, local: Local, address: Address, sockets: list[socket.socket], ready: int | None
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
@@ -111,8 +109,9 @@ async def _run(app: ASGIApp, local: Local, home: Path, sockets: list[socket.sock
     plain = _server(app)
     async with asyncio.TaskGroup() as group:
         group.create_task(plain.serve(sockets=sockets[:1]))
+        _announce(address, ready)
         await _first_answer(plain)
-        certificate = await asyncio.to_thread(tls.certificate, home)
+        certificate = await asyncio.to_thread(tls.certificate, address.home)
         secure = _server(app, ssl_certfile=str(certificate))
         group.create_task(secure.serve(sockets=sockets[1:]))
         local.start()
@@ -121,6 +120,13 @@ async def _run(app: ASGIApp, local: Local, home: Path, sockets: list[socket.sock
         watch.cancel()
         plain.should_exit = secure.should_exit = True
     await asyncio.to_thread(local.stop)
+
+
+def _announce(address: Address, ready: int | None) -> None:
+    write_address(address)
+    if ready is not None:
+        os.write(ready, b"\n")
+        os.close(ready)
 
 
 async def _first_answer(server: Server) -> None:

@@ -55,11 +55,21 @@ def test_two_at_once_start_one(home):
         assert len(set(pool.map(ensure, range(3)))) == 1
 
 
+def daemons(home):
+    """Processes that serve a home, or try to."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if {"aml_magics.local", str(home)} <= set(process.info["cmdline"] or ())
+    ]
+
+
 def test_a_second_daemon_gives_way(home):
     address = daemon.ensure(home)
     command = [*daemon.SERVER, "--home", str(home)]
-    environment = daemon.child_environment()
-    subprocess.run(command, env=environment, check=True, timeout=60)
+    subprocess.run(command, env=daemon.child_environment(), check=True, timeout=60)
+    late = [process for process in daemons(home) if process.pid != address.pid]
+    assert psutil.wait_procs(late, timeout=30)[1] == []
     assert daemon.find(home) == address
 
 
