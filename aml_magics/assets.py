@@ -7,6 +7,7 @@ share.
 from __future__ import annotations
 
 import io
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,7 +55,14 @@ KINDS = {
 }
 # Flags of az ml whose place in the YAML has another name.
 FIELDS = {"build_context": "build.path", "dockerfile_path": "build.dockerfile_path"}
-HIDDEN = frozenset({"id", "creation_context", "properties", "openapi_uri", "code_configuration"})
+# Fields a card leaves out; ``.data`` has them all.
+HIDDEN = frozenset(
+    (
+        *("name", "version", "id", "creation_context", "properties", "code_configuration"),
+        *("identity", "kind", "public_network_access", "openapi_uri", "mirror_traffic"),
+        *("credentials", "endpoint", "protocol"),
+    )
+)
 
 
 class Asset(Fields):
@@ -68,7 +76,7 @@ class Asset(Fields):
         self.kind = kind
 
     def _rows(self) -> list[Row]:
-        fields = ((k, v) for k, v in self.data.items() if k not in HIDDEN | {"name", "version"})
+        fields = ((k, v) for k, v in self.data.items() if k not in HIDDEN)
         return [(key.replace("_", " "), _short(brief(value))) for key, value in fields]
 
 
@@ -228,6 +236,8 @@ def _plain_value(value: Any) -> Any:
         return {str(k): _plain_value(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_plain_value(v) for v in value]
+    if isinstance(value, Enum):
+        return value.value
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 

@@ -43,7 +43,9 @@ def is_yaml(body: str) -> bool:
         content = yaml.safe_load(body)
     except yaml.YAMLError:
         return not _is_python(body)
-    return isinstance(content, dict) and any(key in content for key in YAML_KEYS)
+    if not isinstance(content, dict) or not any(key in content for key in YAML_KEYS):
+        return False
+    return all(re.fullmatch(r"\$?\w+", str(key)) for key in content)  # "def f()" is no field
 
 
 def python_job(

@@ -99,6 +99,8 @@ def brief(value: Any) -> str:
     """A field's value in one line."""
     if value in (None, "", [], {}):
         return ""
+    if isinstance(value, dict) and all(isinstance(v, dict) for v in value.values()):
+        return ", ".join(map(str, value))  # what is within would not fit
     if isinstance(value, dict):
         return ", ".join(f"{k}={brief(v)}" for k, v in value.items() if brief(v))
     if isinstance(value, (list, tuple)):

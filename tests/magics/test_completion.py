@@ -1,0 +1,65 @@
+"""What can follow is offered in %aml, %%aml and x = %aml, and nowhere else."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+
+
+@pytest.fixture
+def complete(shell):
+    def offered(text):
+        with provisionalcompleter():
+            found = shell.Completer.completions(text, len(text))
+            return [item.text for item in found if item.type == "aml"]
+
+    return offered
+
+
+# text → what is offered among the rest
+OFFERED = {
+    "%aml ": {"job", "login", "compare", "online-endpoint"},
+    "%aml jo": {"job"},
+    "%aml job ": {"create", "list", "stream"},
+    "x = %aml job str": {"stream"},
+    "%%aml jo": {"job"},
+    "%%aml job --ex": {"--experiment"},
+    "%aml job create --": {"--file", "--set", "--no-wait", "--format"},
+    "%aml data create --type ": {"mltable", "uri_file", "uri_folder"},
+    "%aml job list -O ": {"json", "yaml", "table", "tsv"},
+    "%aml workspace outbound-rule ": {"list", "show"},
+    "%aml job create -f conf": {"config/"},
+    "%aml job create -f config/j": {"config/job.yml"},
+}
+
+
+@pytest.mark.parametrize("text", OFFERED)
+def test_what_can_follow_is_offered(text, complete):
+    Path("config").mkdir()
+    Path("config/job.yml").touch()
+
+    assert set(complete(text)) >= OFFERED[text]
+
+
+@pytest.mark.parametrize("text", ["aml jo", "%%aml job\ncomm", "%amlet jo", "print('%aml jo"])
+def test_other_lines_are_left_alone(text, complete):
+    assert complete(text) == []
+
+
+def test_flags_that_do_not_work_here_are_not_offered(complete):
+    assert "--web" not in complete("%aml job create --")
+
+
+def test_names_come_from_the_workspace_without_waiting(aml, complete):
+    aml("job -n calm_fox --no-wait", "pass")
+    started = time.perf_counter()
+    complete("%aml job show ")
+    assert time.perf_counter() - started < 0.5
+
+    end = time.monotonic() + 10
+    while "calm_fox" not in complete("%aml job show ca"):
+        assert time.monotonic() < end
+        time.sleep(0.05)

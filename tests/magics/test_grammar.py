@@ -1,0 +1,121 @@
+"""A line becomes a call of one command of the table."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from aml_magics import grammar
+from aml_magics.commands import commands, flags_of, function, groups, help_text
+from aml_magics.errors import AmlError, BadCommand, NotSupported
+
+JOB = SimpleNamespace(name="calm_fox", best={"C": 1})
+NAMESPACE = {"job": JOB, "C": 0.5, "table": [[1, 2]]}
+
+# line → command, options
+PARSED = {
+    "job show calm_fox": ("job show", {"name": "calm_fox"}),
+    "job show -n calm_fox": ("job show", {"name": "calm_fox"}),
+    "job show --name=calm_fox": ("job show", {"name": "calm_fox"}),
+    "job show $job": ("job show", {"name": "calm_fox"}),
+    "job show $job.name": ("job show", {"name": "calm_fox"}),
+    "job create -f a.yml --set inputs.C=0.1 tags.a='b c' --stream": (
+        "job create",
+        {"file": ["a.yml"], "overrides": ["inputs.C=0.1", "tags.a=b c"], "stream": True},
+    ),
+    r"data create --name d --path C:\data\x.csv --type uri_file": (
+        "data create",
+        {"name": "d", "path": r"C:\data\x.csv", "type": "uri_file"},
+    ),
+    "job list -r 5 -O json --query [].name": (
+        "job list",
+        {"max_results": "5", "format": "json", "query": "[].name"},
+    ),
+    "invoke e $table": ("invoke", {"endpoint": "e", "value": [[1, 2]]}),
+    "compare a b --metric loss": ("compare", {"names": ["a", "b"], "metric": "loss"}),
+    "deploy m:1 --endpoint e": ("deploy", {"model": "m:1", "endpoint": "e"}),
+}
+
+
+@pytest.mark.parametrize("line", PARSED)
+def test_a_line_is_parsed(line):
+    call = grammar.parse(line, NAMESPACE)
+
+    assert (call.command.name, call.options) == PARSED[line]
+
+
+def test_a_cell_of_a_job_needs_no_verb():
+    call = grammar.parse("job -i C=1 lr=2 -o score --file a.py b.py", {}, cell=True)
+
+    assert call.command.name == "job create"
+    assert call.options == {
+        "inputs": ["C=1", "lr=2"],
+        "outputs": ["score"],
+        "file": ["a.py", "b.py"],
+    }
+
+
+# line → error, words of its message and hint
+WRONG = {
+    "jbo list": (BadCommand, "did you mean 'job'?"),
+    "job craete": (BadCommand, "did you mean 'job create'?"),
+    "job frobnicate": (BadCommand, "create"),
+    "job list --max-result 3": (BadCommand, "did you mean '--max-results'?"),
+    "job list --max-results": (BadCommand, "--max-results needs a value"),
+    "job list --max-results --help=1": (BadCommand, "--max-results needs a value"),
+    "job show": (BadCommand, "%aml job show NAME"),
+    "job show a b": (BadCommand, "does not take 'b'"),
+    "job show $nothing": (BadCommand, "no variable 'nothing'"),
+    "job show $job.nothing": (BadCommand, "no attribute 'nothing'"),
+    "job show 'a": (BadCommand, "close the quote"),
+    "job list -O xml": (BadCommand, "'xml'"),
+    "data create --type uri_fil": (BadCommand, "did you mean 'uri_file'?"),
+    "job list -g group": (BadCommand, "%aml login"),
+    "deploy m:1": (BadCommand, "--endpoint"),
+    "compare --experiment e": (BadCommand, "--metric"),
+    "job create --web": (NotSupported, "az ml job create --web"),
+    "workspace list": (NotSupported, "az ml workspace list"),
+    "workspace outbound-rule list": (NotSupported, "az ml workspace outbound-rule list"),
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_line_says_what_to_type(line):
+    kind, words = WRONG[line]
+    with pytest.raises(AmlError) as caught:
+        grammar.parse(line, NAMESPACE)
+
+    assert type(caught.value) is kind
+    assert words in "\n".join(caught.value._render_traceback_())
+
+
+def test_the_table_holds_all_of_az_ml():
+    az = [command for command in commands().values() if command.status]
+
+    assert len(az) == 171
+    assert len(groups()) == 24  # the 25th, workspace outbound-rule, is within workspace
+
+
+@pytest.mark.parametrize("name", list(commands()))
+def test_every_command_is_callable_or_names_its_az_line(name):
+    command = commands()[name]
+    if not command.target:
+        with pytest.raises(NotSupported, match=name):
+            function(command)
+        return
+    assert callable(function(command))
+    keys = [flag.key for flag in flags_of(command)]
+    assert len(keys) == len(set(keys))
+    assert not [word for word in command.words if word.rstrip("+=") == ""]
+
+
+@pytest.mark.parametrize("line", ["", "help", "job", "job --help", "job create -h", "login --help"])
+def test_help_is_shown_and_returns_nothing(line, offline, capsys):
+    assert offline(line) is None
+    assert "%aml" in capsys.readouterr().out
+
+
+def test_help_tells_only_what_works_here():
+    assert "--web" not in help_text("job create")
+    assert "az ml workspace list" in help_text("workspace list")
