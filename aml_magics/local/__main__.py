@@ -8,3 +8,4 @@ if os.fork():
 from aml_magics.local.server import main  # after the fork: a small process forks fast
 
 main()
+os._exit(0)  # the interpreter's own end takes a second after the lock is free: stop has returned

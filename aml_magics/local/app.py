@@ -119,7 +119,7 @@ async def _routed(local: Local, request: Request) -> ASGIApp:
     ws = workspace(*scope) if all(scope) else None  # type: ignore[arg-type]
     call = Call(request, path, b"", request.scope["aml.door"], local, ws)
     if ws:
-        await run_in_threadpool(_arm().ensure_workspace, call)
+        await run_in_threadpool(_ensure_workspace, call)
     if inspect.iscoroutinefunction(function):
         answer: ASGIApp = await function(call)
         return answer
@@ -155,11 +155,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(f"{head}{SCOPE}(?P<below>{below})" if ws else head, re.IGNORECASE)
 
 
-@cache
-def _arm() -> Any:
-    from aml_magics.local import arm
+def _ensure_workspace(call: Call) -> None:
+    from aml_magics.local import workspaces
 
-    return arm
+    workspaces.ensure(call)
 
 
 async def _body(request: Request) -> bytes:

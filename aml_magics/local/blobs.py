@@ -6,24 +6,22 @@ whole blob or none. What a file cannot hold (metadata, MD5, type) is a note in t
 
 from __future__ import annotations
 
-import hmac
 import os
 import shutil
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote, unquote
 from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from aml_magics.local import uris
+from aml_magics.local import signatures, uris
+from aml_magics.local.signatures import SAS_VERSION, BlobError
 from aml_magics.local.wire import ArmError, Call, Workspace
 
 if TYPE_CHECKING:
@@ -31,120 +29,11 @@ if TYPE_CHECKING:
     from aml_magics.local.doors import Door
 
 CHUNK = 1 << 20
-SAS_VERSION = "2021-08-06"
 LIST_PAGE = 5000
-PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "wc", "DELETE": "d"}
-
-
-class BlobError(ArmError):
-    """A refusal as blob storage words it: XML, with the code in a header as well."""
-
-    def response(self) -> Response:
-        body = f"<Error><Code>{self.code}</Code><Message>{self}</Message></Error>"
-        return Response(
-            '﻿<?xml version="1.0" encoding="utf-8"?>' + body,
-            self.status,
-            {"x-ms-error-code": self.code, "x-ms-version": SAS_VERSION},
-            "application/xml",
-        )
-
-
-# Who may: shared key, SAS, or the workspace's own bearer token
 
 
 def account_id(ws: Workspace) -> str:
     return f"{ws.group_id}/providers/Microsoft.Storage/storageAccounts/{ws.account}"
-
-
-def account_key(local: Local, account: str) -> str:
-    """The base64 key of a storage account: derived, so that there is nothing to keep."""
-    half = [hmac.digest(local.secret, f"{account}/{n}".encode(), "sha256") for n in (1, 2)]
-    return b64encode(b"".join(half)).decode()
-
-
-def sign(key: str, text: str) -> str:
-    return b64encode(hmac.digest(b64decode(key), text.encode(), "sha256")).decode()
-
-
-def sas(local: Local, account: str, container: str, name: str = "", allow: str = "r") -> str:
-    """A service SAS for one container, or one blob in it, for a day."""
-    query = {
-        "sv": SAS_VERSION,
-        "sr": "b" if name else "c",
-        "sp": allow,
-        "se": (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    place = f"/blob/{account}/{container}" + (f"/{name}" if name else "")
-    query["sig"] = sign(account_key(local, account), _sas_text(query, place))
-    return urlencode(query)
-
-
-def _sas_text(query: dict[str, str], place: str) -> str:
-    """Source: "Create a service SAS", string-to-sign of versions 2018-11-09 and 2020-12-06."""
-    fields = ["sp", "st", "se", "", "si", "sip", "spr", "sv", "sr", "snapshot"]
-    fields += ["ses"] if query["sv"] >= "2020-12-06" else []
-    fields += ["rscc", "rscd", "rsce", "rscl", "rsct"]
-    values = [query.get(field, "") for field in fields]
-    values[3] = place
-    return "\n".join(values)
-
-
-def authorize(call: Call, account: str, container: str, name: str) -> None:
-    """Let the request through, or raise the 403 that storage would answer."""
-    key, query = account_key(call.local, account), dict(parse_qsl(call.request.url.query))
-    header = call.request.headers.get("authorization", "")
-    if header.startswith("Bearer ") and call.local.is_token(header[7:]):
-        return None
-    if "sig" in query:
-        return _check_sas(call, key, query, f"/blob/{account}/{container}", name)
-    expected = f"SharedKey {account}:{sign(key, _shared_key_text(call, account))}"
-    if not hmac.compare_digest(header.encode(), expected.encode()):
-        raise BlobError(403, "AuthenticationFailed", "The signature or token does not fit.")
-    return None
-
-
-def _check_sas(call: Call, key: str, query: dict[str, str], place: str, name: str) -> None:
-    if query.get("sr") == "b":
-        place = f"{place}/{name}"
-    needed, granted = PERMISSIONS[call.request.method], query.get("sp", "")
-    if call.query.get("comp") == "list":
-        needed = "l"
-    if query.get("se", "") < datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"):
-        raise BlobError(403, "AuthenticationFailed", "The signature has expired.")
-    fits = hmac.compare_digest(query["sig"], sign(key, _sas_text({"sv": "", **query}, place)))
-    if not fits:
-        raise BlobError(403, "AuthenticationFailed", "The signature does not fit.")
-    if not set(needed) & set(granted):
-        raise BlobError(403, "AuthorizationPermissionMismatch", f"The SAS lacks {needed!r}.")
-
-
-_SIGNED_HEADERS = (
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-type",
-    "date",
-    "if-modified-since",
-    "if-match",
-    "if-none-match",
-    "if-unmodified-since",
-    "range",
-)
-
-
-def _shared_key_text(call: Call, account: str) -> str:
-    """Source: "Authorize with Shared Key", string-to-sign of the blob service."""
-    request = call.request
-    headers = [request.headers.get(name, "") for name in _SIGNED_HEADERS]
-    headers[2] = headers[2] if headers[2] != "0" else ""
-    headers[5] = "" if "x-ms-date" in request.headers else headers[5]
-    own = sorted((k, v) for k, v in request.headers.items() if k.startswith("x-ms-"))
-    raw = request.scope.get("aml.raw_path", request.scope["raw_path"]).decode()
-    query = sorted((k.lower(), v) for k, v in parse_qsl(request.url.query, keep_blank_values=True))
-    resource = f"/{account}{raw}" + "".join(f"\n{k}:{v}" for k, v in query)
-    lines = [request.method, *headers, *(f"{k}:{v.strip()}" for k, v in own), resource]
-    return "\n".join(lines)
 
 
 def new_container(local: Local, ws: Workspace, door: Door) -> tuple[str, str, str]:
@@ -155,7 +44,7 @@ def new_container(local: Local, ws: Workspace, door: Door) -> tuple[str, str, st
     return (
         name,
         lasting,
-        f"{door.blob(ws.account)}/{name}?{sas(local, ws.account, name, allow='rcwl')}",
+        f"{door.blob(ws.account)}/{name}?{signatures.sas(local, ws.account, name, allow='rcwl')}",
     )
 
 
@@ -166,7 +55,7 @@ async def blob(call: Call) -> Response:
     """Any request about one blob: properties, content, upload in one go or in blocks."""
     account, container, name = (call.path[key] for key in ("account", "container", "name"))
     name = unquote(name)
-    authorize(call, account, container, name)
+    signatures.authorize(call, account, container, name)
     folder = uris.container(call.local, account, container)
     path = uris.below(folder, name)
     if path == folder:
@@ -185,7 +74,7 @@ async def blob(call: Call) -> Response:
 async def container_request(call: Call) -> Response:
     """Create, look at or list a container."""
     account, container = call.path["account"], call.path["container"]
-    authorize(call, account, container, "")
+    signatures.authorize(call, account, container, "")
     return await run_in_threadpool(_container, call, uris.container(call.local, account, container))
 
 

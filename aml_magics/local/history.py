@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import blobs, uris
+from aml_magics.local import blobs, signatures, uris
 from aml_magics.local.controllers.command import TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import Call, bad_request, not_found
@@ -197,5 +197,5 @@ def _content(call: Call, path: str, allow: str = "r") -> dict[str, Any]:
 
 def _url(call: Call, run: str, path: str, allow: str = "r") -> str:
     name, account = f"ExperimentRun/dcid.{run}/{path}", call.workspace.account
-    signature = blobs.sas(call.local, account, uris.ARTIFACTS, name, allow)
+    signature = signatures.sas(call.local, account, uris.ARTIFACTS, name, allow)
     return f"{blobs.url(call.door, account, uris.ARTIFACTS, name)}?{signature}"

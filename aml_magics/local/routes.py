@@ -11,7 +11,19 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, endpoints, history, identity, jobs, mlflow, pages, router
+from aml_magics.local import (
+    arm,
+    assets,
+    blobs,
+    endpoints,
+    history,
+    identity,
+    jobs,
+    mlflow,
+    pages,
+    router,
+    workspaces,
+)
 from aml_magics.local.wire import PROVIDER, Call
 
 
@@ -48,28 +60,28 @@ ROUTES: tuple[Route, ...] = (
     ),
     ("GET", "/msi/token", identity.managed_identity_token),
     # workspaces
-    ("GET", "{ws}", arm.get_workspace),
-    ("GET", f"{_SUB}/providers/{PROVIDER}/workspaces", arm.list_workspaces),
-    ("GET", f"{_GROUP}/providers/{PROVIDER}/workspaces", arm.list_workspaces),
-    ("GET", "/discovery(?:/.*)?", arm.discovery),
-    ("GET", "/metadata/endpoints/{account}", arm.cloud_metadata),
+    ("GET", "{ws}", workspaces.get),
+    ("GET", f"{_SUB}/providers/{PROVIDER}/workspaces", workspaces.list_),
+    ("GET", f"{_GROUP}/providers/{PROVIDER}/workspaces", workspaces.list_),
+    ("GET", "/discovery(?:/.*)?", workspaces.discovery),
+    ("GET", "/metadata/endpoints/{account}", workspaces.cloud_metadata),
     # datastores, computes
-    ("GET", "{ws}/datastores", arm.list_datastores),
-    ("GET", "{ws}/datastores/{name}", arm.get_datastore),
-    ("POST", "{ws}/datastores/{name}/listSecrets", arm.list_secrets),
-    ("GET", "{ws}/computes", arm.list_computes),
-    ("GET", "{ws}/computes/{name}", arm.get_compute),
+    ("GET", "{ws}/datastores", workspaces.list_datastores),
+    ("GET", "{ws}/datastores/{name}", workspaces.get_datastore),
+    ("POST", "{ws}/datastores/{name}/listSecrets", workspaces.list_secrets),
+    ("GET", "{ws}/computes", workspaces.list_computes),
+    ("GET", "{ws}/computes/{name}", workspaces.get_compute),
     # versioned assets
-    ("GET", _VERSIONED, arm.list_containers),
-    ("GET", _VERSIONED + "/{name}", arm.get_container),
-    ("PUT", _VERSIONED + "/{name}", arm.put_container),
-    ("GET", _VERSIONED + "/{name}/versions", arm.list_versions),
-    ("GET", _VERSIONED + "/{name}/versions/{version}", arm.get_version),
-    ("PUT", _VERSIONED + "/{name}/versions/{version}", arm.put_version),
+    ("GET", _VERSIONED, assets.list_containers),
+    ("GET", _VERSIONED + "/{name}", assets.get_container),
+    ("PUT", _VERSIONED + "/{name}", assets.put_container),
+    ("GET", _VERSIONED + "/{name}/versions", assets.list_versions),
+    ("GET", _VERSIONED + "/{name}/versions/{version}", assets.get_version),
+    ("PUT", _VERSIONED + "/{name}/versions/{version}", assets.put_version),
     (
         "POST",
         "{ws}/codes/{name}/versions/{version}/startPendingUpload",
-        arm.start_pending_upload,
+        assets.start_pending_upload,
     ),
     # jobs
     ("GET", "{ws}/jobs", jobs.list_),

@@ -1,0 +1,179 @@
+"""Versioned assets: one row of `ASSETS` describes a kind, the handlers serve all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from starlette.responses import JSONResponse, Response
+
+from aml_magics.local import arm, blobs, registry, uris
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import ArmError, Call
+
+
+class Asset(NamedTuple):
+    """A kind of versioned asset: what the service adds to a version, and how it says 404."""
+
+    defaults: Body
+    missing: str
+    complete: Callable[[Call, str, Body], None] | None = None
+    adopt: Callable[[Call], None] | None = None
+
+
+def list_containers(call: Call) -> Response:
+    asset = _asset(call)
+    if asset.adopt:
+        asset.adopt(call)
+    kind = call.path["collection"].lower()
+    body = arm.page(call, call.workspace.id, kind)
+    for container in body["value"]:
+        container["properties"].update(_latest_and_next(call, container["id"], kind))
+    return JSONResponse(body)
+
+
+def get_container(call: Call) -> Response:
+    asset = _asset(call)
+    if asset.adopt:
+        asset.adopt(call)
+    body = arm.shown(arm.found(call, call.arm_id, asset.missing.format(**call.path, version="")))
+    body["properties"].update(_latest_and_next(call, call.arm_id, call.path["collection"].lower()))
+    return JSONResponse(body)
+
+
+def put_container(call: Call) -> Response:
+    kind, body = call.path["collection"].lower(), _properties(call)
+    body["properties"] = {**_CONTAINER, **body["properties"]}
+    resource, created = call.local.store.put(call.arm_id, kind, body)
+    return arm.answer(resource, created, call)
+
+
+def list_versions(call: Call) -> Response:
+    """Versions, newest first; `hash` asks for the snapshot with that content (codes)."""
+    asset, wanted = _asset(call), call.query.get("hash")
+    if asset.adopt:
+        asset.adopt(call)
+
+    def has_hash(resource: Resource) -> bool:
+        known = resource.properties.get("properties") or {}
+        return wanted is None or known.get("hash_sha256") == wanted
+
+    parent = call.arm_id.rpartition("/")[0]
+    kind = f"{call.path['collection'].lower()}/versions"
+    if wanted is not None:  # Any code asset with that content will do, whatever its name.
+        rows = [row for row in call.local.store.of_kind(kind) if has_hash(row)]
+        here = [row for row in rows if row.id.lower().startswith(call.workspace.id.lower() + "/")]
+        return JSONResponse({"value": [arm.shown(row) for row in here[-1:]]})
+    return JSONResponse(arm.page(call, parent, kind))
+
+
+def get_version(call: Call) -> Response:
+    asset = _asset(call)
+    if asset.adopt:
+        asset.adopt(call)
+    return JSONResponse(arm.shown(arm.found(call, call.arm_id, asset.missing.format(**call.path))))
+
+
+def put_version(call: Call) -> Response:
+    """Create or update a version; its container is made with the first one."""
+    asset, kind, body = _asset(call), call.path["collection"].lower(), _properties(call)
+    properties = {
+        **asset.defaults,
+        **{k: v for k, v in body["properties"].items() if v is not None},
+    }
+    body["properties"] = properties
+    with call.local.store.transaction():
+        if asset.complete:
+            asset.complete(call, call.path["version"], properties)
+        container = call.arm_id.rsplit("/", 2)[0]
+        if call.local.store.get(container) is None:
+            call.local.store.put(container, kind, _container(properties))
+        resource, created = call.local.store.put(call.arm_id, f"{kind}/versions", body)
+    return arm.answer(resource, created, call)
+
+
+def start_pending_upload(call: Call) -> Response:
+    """A fresh container for one upload, with a SAS that may write to it."""
+    container, uri, sas_uri = blobs.new_container(call.local, call.workspace, call.door)
+    reference = {
+        "blobUri": uri,
+        "storageAccountArmId": blobs.account_id(call.workspace),
+        "credential": {"credentialType": "SAS", "sasUri": sas_uri},
+    }
+    return JSONResponse(
+        {
+            "blobReferenceForConsumption": reference,
+            "pendingUploadId": container,
+            "pendingUploadType": "TemporaryBlobReference",
+        }
+    )
+
+
+def _asset(call: Call) -> Asset:
+    return ASSETS[call.path["collection"].lower()]
+
+
+def _properties(call: Call) -> Body:
+    body = call.document()
+    if not isinstance(body.get("properties"), dict):
+        raise ArmError(400, "UserError", "The request has no properties.", "BadRequest")
+    return body
+
+
+def _container(version: Body) -> Body:
+    shared = {key: version[key] for key in ("dataType",) if key in version}
+    return {"properties": {**_CONTAINER, **shared}}
+
+
+def _latest_and_next(call: Call, container: str, kind: str) -> Body:
+    versions = call.local.store.children(container, f"{kind}/versions")
+    active = [row.name for row in versions if not row.archived]
+    numbers = [int(row.name) for row in versions if row.name.isdecimal()]
+    return {
+        "latestVersion": active[0] if active else None,
+        "nextVersion": str(max(numbers, default=0) + 1),
+    }
+
+
+def _complete_data(call: Call, version: str, properties: Body) -> None:
+    properties["dataUri"] = uris.long_uri(call.workspace, properties.get("dataUri") or "")
+
+
+def _complete_environment(call: Call, version: str, properties: Body) -> None:
+    conda = properties.get("condaFile") or ""
+    properties["condaFile"] = conda if isinstance(conda, str) else json.dumps(conda)
+
+
+_CONTAINER: Body = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
+_COMMON: Body = {**_CONTAINER, "isAnonymous": False}
+ASSETS = {
+    "codes": Asset(
+        {**_COMMON, "codeUri": None, "provisioningState": "Succeeded"},
+        "Code version with name: {name} version: {version} not found.",
+    ),
+    "data": Asset(
+        {**_COMMON, "dataUri": None, "dataType": "uri_folder"},
+        "Data asset with name: {name} version: {version} not found.",
+        _complete_data,
+    ),
+    "environments": Asset(
+        {**_COMMON, "environmentType": "UserCreated", "image": None, "osType": "Linux"},
+        "No environment exists for name: {name}, version: {version}, label: ",
+        _complete_environment,
+    ),
+    "models": Asset(
+        {
+            **_COMMON,
+            "flavors": {},
+            "modelType": "custom_model",
+            "modelUri": None,
+            "jobName": None,
+            "provisioningState": "Succeeded",
+            "stage": None,
+        },
+        "Model with name: {name} version: {version} not found.",
+        registry.complete,
+        registry.adopt,
+    ),
+}
