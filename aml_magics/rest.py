@@ -38,9 +38,9 @@ def raw(session: Session, verb: str, url: str, **options: Any) -> requests.Respo
     """One request as it is: no token added, any status returned."""
     import requests
 
-    http = session.cache.get("http")
-    if http is None:
-        http = session.cache["http"] = requests.Session()
+    if "http" not in session.cache:
+        session.cache["http"] = _connections()
+    http: requests.Session = session.cache["http"]
     options.setdefault("timeout", settings.get("timeout_seconds"))
     try:
         return http.request(verb, url, **options)
@@ -48,6 +48,19 @@ def raw(session: Session, verb: str, url: str, **options: Any) -> requests.Respo
         raise WorkspaceUnreachable(
             f"workspace '{session.name}' does not answer ({type(exc).__name__})", RECONNECT_HINT
         ) from exc
+
+
+def _connections() -> requests.Session:
+    """Connections kept open; a GET on one that the server has closed meanwhile is sent again."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3 import Retry
+
+    http = requests.Session()
+    adapter = HTTPAdapter(max_retries=Retry(total=1, allowed_methods={"GET"}))
+    http.mount("https://", adapter)
+    http.mount("http://", adapter)
+    return http
 
 
 def arm(session: Session, verb: str, path: str = "", **options: Any) -> dict[str, Any]:

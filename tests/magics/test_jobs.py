@@ -161,22 +161,27 @@ def test_a_line_is_shown_soon_after_it_is_written(aml, shell, monkeypatch):
     assert lags[len(lags) // 2] < 0.5
 
 
-def test_a_lost_connection_is_found_again(aml, capsys):
-    job = aml("job -n long --no-wait", "import time\nprint('a')\ntime.sleep(4)\nprint('b')")
-    until(lambda: "a" in job.logs())
-    restarted = threading.Thread(target=kill_and_restart)
-    restarted.start()
-    done = aml("job stream long")
-    restarted.join()
+def test_a_lost_connection_is_found_again(aml, monkeypatch):
+    told: list[str] = []
+    restarting = threading.Thread(target=kill_and_restart)
+
+    def tell(text):
+        told.append(text)
+        if len(told) == 1:
+            restarting.start()
+
+    monkeypatch.setattr("aml_magics.magic._tell", tell)
+    done = aml("job", "import time\nprint('a')\ntime.sleep(4)\nprint('b')")
+    restarting.join()
 
     assert done.status == "Completed"
-    text = capsys.readouterr().out
-    assert text.startswith("a\n") and text.endswith("b\n")
+    assert (told[0], told[-1]) == ("a\n", "b\n")
+    assert "connection lost, trying again …\n" in told
 
 
 def kill_and_restart():
     os.kill(daemon.find().pid, signal.SIGKILL)
-    time.sleep(0.5)
+    time.sleep(1)
     daemon.ensure()
 
 
