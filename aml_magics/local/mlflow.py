@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aml_magics.local import blobs, uris
-from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace, bad_request, not_found
+from aml_magics.local.wire import ArmError, Call, Workspace, bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,16 +257,6 @@ def _azure_artifacts(send: Send, call: Call) -> Send:
         await send({"type": "http.response.body", "body": text})
 
     return collect
-
-
-def run_page(call: Call) -> Response:
-    """The page of a job is MLflow's page of its run."""
-    scope = call.query.get("wsid", "").replace("/workspaces/", f"/providers/{PROVIDER}/workspaces/")
-    experiment = call.local.store.noted(f"{scope}/jobs/{call.path['run']}", "experiment")
-    if experiment is None:
-        raise not_found(f"Job {call.path['run']} not found.")
-    page = f"/mlflow/v1.0{scope}/#/experiments/{experiment}/runs/{call.path['run']}"
-    return RedirectResponse(page)
 
 
 def list_artifacts(call: Call) -> Response:

@@ -125,7 +125,6 @@ ROUTES: tuple[Route, ...] = (
     ("PUT", _PROXY + "/{rest:path}", mlflow.put_artifact),
     ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
     ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
-    ("GET", "/studio/runs/{run}", mlflow.run_page),
     # blob storage
     ("GET HEAD PUT DELETE", "/blob/{account}/{container}", blobs.container_request),
     ("GET HEAD PUT DELETE", "/blob/{account}/{container}/{name:path}", blobs.blob),

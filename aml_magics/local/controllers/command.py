@@ -276,6 +276,7 @@ class Run:
             "MPLBACKEND": "Agg",
             "MLFLOW_TRACKING_URI": f"{url}/mlflow/v1.0{ws.id}",
             "MLFLOW_TRACKING_TOKEN": self.local.address.token,
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the log is the command's own
             "MLFLOW_RUN_ID": name,
             "MLFLOW_EXPERIMENT_NAME": job["experimentName"],
             "MLFLOW_EXPERIMENT_ID": self.local.store.noted(self.job.id, "experiment"),
