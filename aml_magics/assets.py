@@ -7,7 +7,7 @@ share.
 from __future__ import annotations
 
 import io
-from enum import Enum
+import re
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,6 +55,8 @@ KINDS = {
 }
 # Flags of az ml whose place in the YAML has another name.
 FIELDS = {"build_context": "build.path", "dockerfile_path": "build.dockerfile_path"}
+# What the SDK makes of the service's words here and there: EndpointProvisioningState.SUCCEEDED
+ENUM_MEMBER = re.compile(r"[A-Z][a-z]\w+\.([A-Z]+)")
 # Fields a card leaves out; ``.data`` has them all.
 HIDDEN = frozenset(
     (
@@ -236,9 +238,10 @@ def _plain_value(value: Any) -> Any:
         return {str(k): _plain_value(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_plain_value(v) for v in value]
-    if isinstance(value, Enum):
-        return value.value
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    member = ENUM_MEMBER.fullmatch(str(value))
+    return member.group(1).capitalize() if member else str(value)
 
 
 def _get(

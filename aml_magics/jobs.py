@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from aml_magics import cells, client, documents, logs, rest, settings
-from aml_magics.errors import BadCommand, BadInput, Detached, JobFailed
+from aml_magics.errors import BadCommand, BadInput, Detached, JobFailed, NotFound, Refused
 from aml_magics.records import Done, Record, Row, brief
 from aml_magics.session import Session
 
@@ -32,12 +32,13 @@ COLUMNS = {  # of a list: heading and field of the job's properties
 class Job(Record):
     """A job as it was when asked for; ``wait``, ``refresh``, ``logs`` and ``cancel`` ask again.
 
-    ``data`` is the job as ARM gives it.
+    ``data`` is the job as ARM gives it, ``run`` its MLflow run, empty before it has begun.
     """
 
-    def __init__(self, session: Session, data: dict[str, Any]) -> None:
+    def __init__(self, session: Session, data: dict[str, Any], run: dict[str, Any]) -> None:
         self._session = session
         self.data = data
+        self.run = run
         self.kept: dict[str, Any] = {}  # variables of a cell brought back
 
     @property
@@ -61,11 +62,18 @@ class Job(Record):
     @property
     def metrics(self) -> dict[str, float]:
         """Last value of each metric of its run."""
-        return {m["key"]: m["value"] for m in self._run().get("metrics", [])}
+        return {m["key"]: float(m["value"]) for m in self._logged("metrics")}
 
     @property
     def params(self) -> dict[str, str]:
-        return {p["key"]: p["value"] for p in self._run().get("params", [])}
+        return {p["key"]: p["value"] for p in self._logged("params")}
+
+    @property
+    def seconds(self) -> float | None:
+        """How long its run took; None before the end."""
+        info = self.run.get("info", {})
+        start_ms, end_ms = info.get("start_time"), info.get("end_time")
+        return (int(end_ms) - int(start_ms)) / 1000 if start_ms and end_ms else None
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -90,9 +98,8 @@ class Job(Record):
     def cancel(self) -> Done:
         return cancel(self._session, name=self.name)
 
-    def _run(self) -> dict[str, Any]:
-        answer = rest.mlflow(self._session, "GET", "runs/get", {"run_id": self.name})
-        return dict(answer["run"].get("data", {}))
+    def _logged(self, kind: str) -> list[dict[str, Any]]:
+        return list(self.run.get("data", {}).get(kind, []))
 
     def _title(self) -> str:
         return f"Job {self.name} · {self.status}"
@@ -108,8 +115,10 @@ class Job(Record):
             ("type", brief(properties.get("jobType"))),
             ("compute", brief(properties.get("computeId")).rpartition("/")[2]),
             ("inputs", brief({name: _short(value) for name, value in values.items()})),
+            ("metrics", ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items())),
             ("description", brief(properties.get("description"))),
             ("created", _time(self.data)),
+            ("took", f"{self.seconds:.1f} s" if self.seconds is not None else ""),
             ("page", self.url),
         ]
 
@@ -148,6 +157,8 @@ def create(
     keep, variables = outputs or [], namespace or {}
     if keep and not python:
         raise BadCommand("-o brings back a variable of a Python cell", hint="--as NAME is the job")
+    if keep and no_wait:
+        raise BadCommand("-o needs the end of the job", hint="leave out -o or --no-wait")
     changes = {
         "name": name,
         "experiment_name": experiment,
@@ -214,7 +225,8 @@ def show(session: Session, *, name: str) -> Job:
 
     Raises: NotFound: there is none of that name.
     """
-    return Job(session, rest.arm(session, "GET", f"/jobs/{name}", hint="%aml job list"))
+    data = rest.arm(session, "GET", f"/jobs/{name}", hint="%aml job list")
+    return Job(session, data, _run(session, name))
 
 
 def list_(
@@ -313,6 +325,14 @@ def download(
 def open_(session: Session, *, name: str) -> Job:
     """A job with the link to its page."""
     return show(session, name=name)
+
+
+def _run(session: Session, name: str) -> dict[str, Any]:
+    """A job's MLflow run, empty where there is none yet."""
+    try:
+        return dict(rest.mlflow(session, "GET", "runs/get", {"run_id": name})["run"])
+    except (NotFound, Refused):
+        return {}
 
 
 def _prefixed(parent: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,12 +58,13 @@ class Watch:
     """Everything a job has said so far, and the end of it for an error message."""
 
     def __init__(self, session: Session, name: str, tell: Callable[[str], None]) -> None:
-        self.session = session
-        self.name = name
-        self.tell = tell
-        self.user: dict[str, Tail] = {}
-        self.build: Tail | None = None
-        self.build_since = 0.0
+        self._session = session
+        self._name = name
+        self._tell = tell
+        self._user: dict[str, Tail] = {}
+        self._began = False
+        self._build: Tail | None = None
+        self._build_since = 0.0
         self._lines: deque[str] = deque(maxlen=TAIL_LINES)
         self._build_lines: list[str] = []
         self._partial = ""
@@ -71,34 +72,35 @@ class Watch:
     @property
     def lines(self) -> list[str]:
         """The last lines of the job's log; of its environment's, when it has not begun."""
-        return list(self._lines) if self.user else self._build_lines[-TAIL_LINES:]
+        return list(self._lines) if self._began else self._build_lines[-TAIL_LINES:]
 
     def look(self) -> dict[str, Any]:
         """Tell what is new; returns the run's details, read before the logs."""
-        details = rest.history(self.session, f"runs/{self.name}/details")
+        details = rest.history(self._session, f"runs/{self._name}/details")
         links = details.get("logFiles") or {}
-        if BUILD_LOG in links and not self.user:
+        if BUILD_LOG in links and not self._began:
             self._look_at_build(links[BUILD_LOG])
         for path in sorted(filter(USER_LOG.fullmatch, links)):
-            text = self.user.setdefault(path, Tail(self.session)).read(links[path])
+            text = self._user.setdefault(path, Tail(self._session)).read(links[path])
             if text:
-                self.tell(text)
+                self._began = True
+                self._tell(text)
                 self._remember(text)
         return details
 
     def end(self) -> None:
         """Finish the last line."""
         if self._partial:
-            self.tell("\n")
+            self._tell("\n")
             self._lines.append(self._partial)
 
     def _look_at_build(self, link: str) -> None:
-        if self.build is None:
-            self.build, self.build_since = Tail(self.session), time.monotonic()
-        elif self.build_since and time.monotonic() - self.build_since > BUILD_SECONDS:
-            self.tell(f"building the environment (log: {BUILD_LOG})\n")
-            self.build_since = 0.0  # said once
-        self._build_lines += self.build.read(link).splitlines()
+        if self._build is None:
+            self._build, self._build_since = Tail(self._session), time.monotonic()
+        elif self._build_since and time.monotonic() - self._build_since > BUILD_SECONDS:
+            self._tell(f"building the environment (log: {BUILD_LOG})\n")
+            self._build_since = 0.0  # said once
+        self._build_lines += self._build.read(link).splitlines()
 
     def _remember(self, text: str) -> None:
         *lines, self._partial = (self._partial + text).split("\n")

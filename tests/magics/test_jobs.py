@@ -57,6 +57,8 @@ def test_a_job_is_an_mlflow_run_of_its_name(aml):
 
     assert job.metrics == {"loss": 0.25}
     assert job.params == {"C": "1"}
+    assert 0 < job.seconds < 60
+    assert "metrics     loss=0.25" in repr(job)
 
 
 def test_variables_of_a_cell_come_back(aml, shell):
