@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -23,6 +24,7 @@ from aml_magics.local import files, tls
 from aml_magics.local.daemon import Address, read_address, write_address
 from aml_magics.local.doors import direct, through_doors
 
+log = logging.getLogger(__name__)
 IDLE_SECONDS = 8 * 3600.0
 HEAD_START_SECONDS = 0.05
 GRACE_SECONDS = 1  # clients keep connections open that they do not use
@@ -52,11 +54,16 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--ready", type=int)
     options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("aml_magics").setLevel(logging.INFO)
     serve(options.home, options.ready)
 
 
 def serve(home: Path, ready: int | None = None) -> None:
-    """Serve ``home`` until SIGTERM or a long idle time; return at once if it is being served."""
+    """Serve ``home`` until SIGTERM or a long idle time; return at once if it is being served.
+
+    ``AML_LOCAL_IDLE`` is that time in seconds, 0 for none.
+    """
     lock = files.hold_lock(home / "daemon.lock")
     if lock is None:
         return
@@ -102,6 +109,7 @@ def _listen(port: int) -> socket.socket:
 async def _run(
     app: ASGIApp, local: Local, address: Address, sockets: list[socket.socket], ready: int | None
 ) -> None:
+    idle = float(os.environ.get("AML_LOCAL_IDLE") or IDLE_SECONDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
@@ -115,15 +123,17 @@ async def _run(
         secure = _server(app, ssl_certfile=str(certificate))
         group.create_task(secure.serve(sockets=sockets[1:]))
         local.start()
-        watch = group.create_task(_stop_when_idle(stopping, local, (plain, secure)))
+        watch = group.create_task(_stop_when_idle(stopping, local, (plain, secure), idle))
         await stopping.wait()
         watch.cancel()
         plain.should_exit = secure.should_exit = True
     await asyncio.to_thread(local.stop)
+    log.info("stopped")
 
 
 def _announce(address: Address, ready: int | None) -> None:
     write_address(address)
+    log.info("serving at %s and %s, version %s", *address[:2], address.version)
     if ready is not None:
         os.write(ready, b"\n")
         os.close(ready)
@@ -152,9 +162,8 @@ def _server(app: ASGIApp, **options: Any) -> Server:
 
 
 async def _stop_when_idle(
-    stopping: asyncio.Event, local: Local, servers: tuple[Server, ...]
+    stopping: asyncio.Event, local: Local, servers: tuple[Server, ...], limit: float
 ) -> None:
-    limit = float(os.environ.get("AML_LOCAL_IDLE") or IDLE_SECONDS)
     loop = asyncio.get_running_loop()
     seen, since = -1, loop.time()
     while limit > 0 and loop.time() - since < limit:

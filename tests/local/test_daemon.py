@@ -151,6 +151,12 @@ def test_a_start_that_fails_quotes_the_log(home, monkeypatch):
     assert failure.value.hint == "aml-local logs"
 
 
+def test_a_setting_that_makes_no_sense_is_named(home, monkeypatch):
+    monkeypatch.setenv("AML_LOCAL_IDLE", "soon")
+    with pytest.raises(daemon.DaemonError, match="'soon'"):
+        daemon.ensure(home)
+
+
 def test_a_home_that_is_no_folder_is_said_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(daemon.DaemonError, match="no workspace can live in"):

@@ -32,15 +32,39 @@ client = MLClient(DefaultAzureCredential(), "00000000-0000-0000-0000-00000000000
 print(client.workspaces.get().name, client.workspaces.get().mlflow_tracking_uri)
 """
 
+JOB = """
+import mlflow
+from azure.ai.ml import MLClient, command
+from azure.ai.ml.entities import Environment
+from azure.identity import DefaultAzureCredential
+
+client = MLClient(DefaultAzureCredential(), "00000000-0000-0000-0000-000000000001", "group", "mine")
+job = client.jobs.create_or_update(command(
+    code=sys.argv[1], command="python train.py ${{inputs.C}}", inputs={"C": 0.5},
+    environment=Environment(image="none.invalid/none"), compute="cpu", experiment_name="e"))
+client.jobs.stream(job.name)
+mlflow.set_tracking_uri(client.workspaces.get().mlflow_tracking_uri)
+found = mlflow.get_run(job.name)
+ended = client.jobs.get(job.name).status == "Completed"
+print("RESULT", ended, found.data.params, found.data.metrics)
+"""
+TRAIN = """
+import sys
+import mlflow
+print("training with", sys.argv[1])
+mlflow.log_param("C", sys.argv[1])
+mlflow.log_metric("loss", 0.25)
+"""
+
 
 @pytest.fixture
 def script(tmp_path, aml_local):
     """Write a program, run it under ``aml-local run``, and return what it printed."""
 
-    def run_script(source, *flags, **environment):
+    def run_script(source, *arguments, flags=(), **environment):
         path = tmp_path / "program.py"
-        path.write_text(source)
-        done = aml_local("run", "--", sys.executable, *flags, path, **environment)
+        path.write_text(f"import sys\n{source}")
+        done = aml_local("run", "--", sys.executable, *flags, path, *arguments, **environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -48,7 +72,7 @@ def script(tmp_path, aml_local):
 
 
 def test_every_credential_gets_a_token_here(script):
-    script(TOKENS, "-W", "error")
+    script(TOKENS, flags=("-W", "error"))
 
 
 def test_only_azures_hosts_lead_here(script, address):
@@ -67,6 +91,15 @@ def test_the_sdk_finds_a_workspace_and_believes_itself_on_azure(script):
     name, tracking_uri = script(WORKSPACE).split()
     assert name == "mine"
     assert tracking_uri.startswith("azureml://eastus.api.azureml.ms/mlflow/")
+
+
+def test_a_job_is_created_streamed_and_found_by_mlflow(script, tmp_path):
+    code = tmp_path / "a code folder"
+    code.mkdir()
+    (code / "train.py").write_text(TRAIN)
+    printed = script(JOB, code)
+    assert "training with 0.5" in printed
+    assert "RESULT True {'C': '0.5'} {'loss': 0.25}" in printed
 
 
 @pytest.mark.parametrize(
