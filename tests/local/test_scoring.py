@@ -1,0 +1,94 @@
+"""The process of a deployment by itself: tensors, parameters and what JSON cannot hold."""
+
+import datetime
+import json
+import math
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+
+from aml_magics.local import scoring
+
+# A model on tensors that takes a parameter and fails when it is told to.
+SAVE = """
+import sys
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+class Scale(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        if params["factor"] < 0:
+            raise RuntimeError("negative")
+        return model_input * params["factor"]
+
+signature = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]),
+    params=ParamSchema([ParamSpec("factor", "double", 1.0)]))
+mlflow.pyfunc.save_model(sys.argv[1], python_model=Scale(), signature=signature)
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """A server of that model."""
+    folder = tmp_path_factory.mktemp("scale")
+    command = [sys.executable, "-c", SAVE, str(folder / "model")]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, timeout=120)
+    ready = folder / "port"
+    command = [sys.executable, "-m", "aml_magics.local.scoring", "--model", folder / "model"]
+    with subprocess.Popen([*command, "--ready-file", ready], stderr=subprocess.DEVNULL) as server:
+        while not ready.exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{ready.read_text()}"
+        server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "answer"),
+    [
+        ({"input_data": [[1, 2], [3, 4]]}, 200, [[1.0, 2.0], [3.0, 4.0]]),
+        ({"input_data": [[1, 2]], "params": {"factor": 3}}, 200, [[3.0, 6.0]]),
+        ({"input_data": [[1, None]]}, 200, [[1.0, None]]),
+        ({"input_data": [[1, 2, 3]]}, 400, "shape"),
+        ({"input_data": [[1, 2]], "params": {"factor": "much"}}, 400, "factor"),
+        ({"input_data": [[1, 2]], "params": {"factor": -1}}, 424, "RuntimeError: negative"),
+    ],
+)
+def test_tensors_and_parameters(url, body, status, answer):
+    scored = requests.post(f"{url}/score", json=body, timeout=60)
+    assert scored.status_code == status
+    if status == 200:
+        assert scored.json() == answer
+    else:
+        assert answer in scored.json()["error"]["message"]
+
+
+def test_it_says_that_it_lives_and_what_it_takes(url):
+    assert requests.get(url, timeout=60).text == "Healthy"
+    assert "/score" in requests.get(f"{url}/swagger.json", timeout=60).json()["paths"]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        (np.array([1, 2]), [1, 2]),
+        (np.array([[0.5, math.nan]]), [[0.5, None]]),
+        (np.float32(0.5), 0.5),
+        (pd.Series([True, False]), [True, False]),
+        (pd.DataFrame({"a": [1], "b": ["x"]}), [{"a": 1, "b": "x"}]),
+        ({"a": np.array([1]), 2: None}, {"a": [1], "2": None}),
+        ([datetime.date(2026, 1, 2), math.inf], ["2026-01-02", None]),
+        ("text", "text"),
+    ],
+)
+def test_every_prediction_becomes_json(prediction, expected):
+    assert scoring.plain(prediction) == expected
+    json.dumps(scoring.plain(prediction), allow_nan=False)
