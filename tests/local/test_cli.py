@@ -1,6 +1,7 @@
 """``aml-local`` as a person types it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_a_mistake_is_two_lines_with_what_to_type(aml_local, arguments, message)
 
 def test_env_in_a_shell_does_what_run_does(aml_local):
     exports = aml_local("env", AZURE_CLIENT_SECRET="mine").stdout
-    command = f"{exports}\n{sys.executable} -c 'import os; print(dict(os.environ))'"
+    command = f"{exports}\n{shlex.quote(sys.executable)} -c 'import os; print(dict(os.environ))'"
     shell = {**os.environ, "AZURE_CLIENT_SECRET": "mine"}
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=True, env=shell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def run_cell(folder, body, inputs=(), namespace=None, files=()):
     job = cells.python_job(
         body, folder, list(inputs), outputs=[], files=list(files), namespace=namespace or {}
     )
-    command = job["command"].replace("python ", f"{sys.executable} ", 1)
+    command = job["command"].replace("python ", f"{shlex.quote(sys.executable)} ", 1)
     for name, value in job["inputs"].items():
         command = command.replace(f"${{{{inputs.{name}}}}}", str(value))
     return subprocess.run(
