@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ HINTS: dict[type[AmlError], str] = {NotLoggedIn: "`az login` in a terminal, then
 
 def warm() -> None:
     """Begin importing the SDK (seconds) while the person reads and types."""
+    if "azure.ai.ml" in sys.modules:
+        return
     threading.Thread(
         target=import_module, args=("azure.ai.ml",), name="aml-warm", daemon=True
     ).start()

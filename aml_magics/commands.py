@@ -118,14 +118,13 @@ OWN = (
         "--deployment|-d",
         "Ask an online endpoint for predictions: a DataFrame, list, dict or JSON file.",
     ),
-    ("open", "jobs:open_", "name", "--name|-n", "Give the link to a job's page."),
 )
 
 _CELL_FLAGS = (
     "--input|-i+ --output|-o+ --experiment --display-name --description --compute --environment "
     "--tags+"
 )
-_JOB_VERBS = ("show", "stream", "cancel", "archive", "restore", "download", "update", "validate")
+_JOB_VERBS = ("show", "stream", "cancel", "archive", "restore", "download", "update")
 _ASSET_VERBS = ("create", "list", "show", "update", "archive", "restore", "delete")
 _ASSET_GROUPS = (
     "data",
@@ -144,7 +143,8 @@ HERE = {
     **{f"{g} list": ("assets:list_", "") for g in _ASSET_GROUPS},
     **{f"job {v}": (f"jobs:{v}", "") for v in _JOB_VERBS},
     "job list": ("jobs:list_", ""),
-    "job create": ("jobs:create", f"--no-wait! {_CELL_FLAGS}"),
+    "job validate": ("submit:validate", ""),
+    "job create": ("submit:create", f"--no-wait! {_CELL_FLAGS}"),
     "online-endpoint invoke": ("endpoints:invoke_file", ""),
     "online-endpoint get-credentials": ("endpoints:get_credentials", ""),
     "online-deployment get-logs": ("endpoints:get_logs", ""),

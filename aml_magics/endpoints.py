@@ -22,12 +22,12 @@ DEFAULT_DEPLOYMENT = "blue"
 def deploy(
     session: Session,
     *,
+    tell: Tell,
     model: str,
     endpoint: str,
     deployment: str = DEFAULT_DEPLOYMENT,
     instance_type: str = "",
     instance_count: str = "1",
-    tell: Tell = print,
 ) -> Asset:
     """Deploy an MLflow model to an online endpoint, which is made when there is none.
 

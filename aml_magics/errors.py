@@ -3,7 +3,7 @@
 AmlError                     shown without a traceback, in at most five lines
 ├── BadCommand               the line typed cannot be understood
 ├── BadInput                 a file, YAML or value given cannot be used
-├── NotSupported             an `az ml` command or flag without a function here yet
+├── NotSupported             what `az ml` or Azure has, and this or the local workspace has not
 ├── NotLoggedIn              no workspace, or one that refuses the credential
 ├── NotFound                 the workspace has nothing of that name
 ├── Refused                  the workspace understood the request and declined it
@@ -59,7 +59,7 @@ class BadInput(AmlError):
 
 
 class NotSupported(AmlError):
-    """An ``az ml`` command or flag without a function here yet."""
+    """What ``az ml`` or Azure has, and this package or the local workspace has not."""
 
 
 class NotLoggedIn(AmlError):

@@ -1,19 +1,14 @@
-"""Jobs: create from a cell or YAML, follow, show, list, stop, fetch."""
+"""Jobs: follow, show, list, stop, change, fetch."""
 
 from __future__ import annotations
 
-import io
 import re
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from aml_magics import cells, client, documents, logs, rest, settings
-from aml_magics.errors import BadCommand, BadInput, Detached, JobFailed, NotFound, Refused
+from aml_magics import client, documents, logs, rest, settings
+from aml_magics.errors import BadCommand, Detached, JobFailed, NotFound, Refused
 from aml_magics.records import Done, Record, Row, brief
 from aml_magics.session import Session
 
@@ -123,73 +118,6 @@ class Job(Record):
         ]
 
 
-def create(
-    session: Session,
-    *,
-    cell: str | None = None,
-    file: list[str] | None = None,
-    overrides: list[str] | None = None,
-    inputs: list[Any] | None = None,
-    outputs: list[str] | None = None,
-    stream: bool = False,
-    no_wait: bool = False,
-    skip_validation: bool = False,
-    name: str = "",
-    experiment: str = "",
-    display_name: str = "",
-    description: str = "",
-    compute: str = "",
-    environment: str = "",
-    tags: list[str] | None = None,
-    namespace: Mapping[str, Any] | None = None,
-    origin: cells.Origin | None = None,
-    tell: Tell = print,
-) -> Job:
-    """Create a job from a cell (Python or YAML) or from a YAML file, and follow it.
-
-    A cell is followed unless ``no_wait``, a file when ``stream``. The flags from ``name`` to
-    ``tags`` win over what the YAML says, ``overrides`` (``--set``) over both.
-
-    Raises: BadCommand, BadInput: what was given cannot be used. JobFailed: it was followed and
-        ended otherwise than completed. Detached: the wait was interrupted.
-    """
-    python = cell is not None and not cells.is_yaml(cell)
-    keep, variables = outputs or [], namespace or {}
-    if keep and not python:
-        raise BadCommand("-o brings back a variable of a Python cell", hint="--as NAME is the job")
-    if keep and no_wait:
-        raise BadCommand("-o needs the end of the job", hint="leave out -o or --no-wait")
-    changes = {
-        "name": name,
-        "experiment_name": experiment,
-        "display_name": display_name,
-        "description": description,
-        "compute": compute,
-        "environment": environment,
-        **_prefixed("tags", documents.assignments(tags, "--tags")),
-        **_prefixed("tags", cells.tags(cell or "", origin or cells.Origin())),
-    }
-    with tempfile.TemporaryDirectory(prefix="aml-") as folder:
-        if python:
-            place = Path(folder)
-            spec = cells.python_job(
-                str(cell), place, inputs or [], outputs=keep, files=file or [], namespace=variables
-            )
-            spec["environment"] = settings.get("environment")
-            source = yaml.safe_dump(spec, sort_keys=False)
-        else:
-            source, place = _yaml_source(cell, file)
-            given = dict(cells.input_of(word, variables) for word in inputs or [])
-            changes |= _prefixed("inputs", given)
-        changes |= documents.assignments(overrides, "--set")
-        name = _submit(session, source, place, changes, skip_validation)
-    if no_wait if cell is not None else not stream:
-        return show(session, name=name)
-    job = follow(session, name, tell)
-    job.kept = _fetch(session, name, keep)
-    return job
-
-
 def follow(session: Session, name: str, tell: Tell) -> Job:
     """Tell a job's log until it ends.
 
@@ -214,7 +142,7 @@ def follow(session: Session, name: str, tell: Tell) -> Job:
     )
 
 
-def stream(session: Session, *, name: str, tell: Tell = print) -> Job:
+def stream(session: Session, *, name: str, tell: Tell) -> Job:
     """Tell a job's log from its beginning until it ends."""
     show(session, name=name)  # an unknown name is an error at once
     return follow(session, name, tell)
@@ -290,23 +218,6 @@ def update(session: Session, *, name: str, overrides: list[str] | None = None) -
     return show(session, name=name)
 
 
-def validate(session: Session, *, file: str, overrides: list[str] | None = None) -> Done:
-    """Check a job's YAML without creating it.
-
-    Raises: BadInput: it fails the schema or names what does not exist.
-    """
-    source, place = documents.read(file), Path(file)
-    with client.calling(session) as ml:
-        job = _load(source, place, documents.assignments(overrides, "--set"))
-        found = ml.jobs.validate(job)
-    if not found.passed:
-        first, *more = found.error_messages.items()
-        raise BadInput(
-            f"{first[0]}: {first[1]}", f"and {len(more)} more" if more else f"see {file}"
-        )
-    return Done(f"{file} is valid")
-
-
 def download(
     session: Session,
     *,
@@ -322,63 +233,12 @@ def download(
     return Done(f"downloaded {output_name or 'the files'} of job {name} to {download_path}")
 
 
-def open_(session: Session, *, name: str) -> Job:
-    """A job with the link to its page."""
-    return show(session, name=name)
-
-
 def _run(session: Session, name: str) -> dict[str, Any]:
     """A job's MLflow run, empty where there is none yet."""
     try:
         return dict(rest.mlflow(session, "GET", "runs/get", {"run_id": name})["run"])
     except (NotFound, Refused):
         return {}
-
-
-def _prefixed(parent: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as changes below one field of the YAML."""
-    return {f"{parent}.{key}": value for key, value in values.items()}
-
-
-def _yaml_source(cell: str | None, file: list[str] | None) -> tuple[str, Path]:
-    """The YAML text and where its relative paths begin."""
-    if cell is not None:
-        return cell, Path.cwd() / "cell.yml"
-    if not file or len(file) != 1:
-        raise BadCommand("which job?", hint="%aml job create -f JOB.yml, or %%aml job above a cell")
-    return documents.read(file[0]), Path(file[0]).expanduser().resolve()
-
-
-def _load(source: str, place: Path, changes: dict[str, Any]) -> Any:
-    overrides = [{path: value} for path, value in changes.items() if value != ""]
-    return client.sdk().load_job(
-        io.StringIO(source), relative_origin=str(place), params_override=overrides
-    )
-
-
-def _submit(
-    session: Session, source: str, place: Path, changes: dict[str, Any], skip_validation: bool
-) -> str:
-    """Create the job; returns its name."""
-    with client.calling(session, hint="%aml data list, %aml environment list") as ml:
-        job = _load(source, place, changes)
-        return str(ml.jobs.create_or_update(job, skip_validation=skip_validation).name)
-
-
-def _fetch(session: Session, name: str, keep: list[str]) -> dict[str, Any]:
-    """Variables of a cell, from the artifacts of its run."""
-    if not keep:
-        return {}
-    from mlflow.artifacts import download_artifacts
-
-    with tempfile.TemporaryDirectory(prefix="aml-") as folder, client.quiet():
-        path = download_artifacts(
-            run_id=name,
-            artifact_path=cells.VARIABLES,
-            dst_path=folder,
-            tracking_uri=session.tracking_uri,
-        )
-        return cells.saved(Path(path))
 
 
 def _reason(details: dict[str, Any]) -> str:

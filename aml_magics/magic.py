@@ -77,6 +77,7 @@ class AmlMagics(Magics):  # type: ignore[misc]
         try:
             result = run(**options)
         except AmlError as error:
+            error.hint = error.hint or f"%aml {call.command.name} --help"
             if bind and error.result is not None:
                 names[bind] = error.result
             raise

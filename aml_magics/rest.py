@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aml_magics import settings
-from aml_magics.errors import AmlError, NotFound, NotLoggedIn, Refused, WorkspaceUnreachable
+from aml_magics.errors import (
+    AmlError,
+    NotFound,
+    NotLoggedIn,
+    NotSupported,
+    Refused,
+    WorkspaceUnreachable,
+)
 from aml_magics.session import Session
 
 if TYPE_CHECKING:
@@ -87,10 +94,18 @@ def history(session: Session, path: str) -> dict[str, Any]:
 
 def mlflow(session: Session, verb: str, path: str, data: dict[str, Any]) -> dict[str, Any]:
     """An answer of MLflow's REST API; ``data`` is the query of a GET, the body of a POST."""
-    root = session.tracking_uri.replace("azureml://", "https://", 1).split("?")[0].rstrip("/")
+    root = _mlflow_root(session.tracking_uri)
     place = "params" if verb == "GET" else "json"
     options: dict[str, Any] = {place: data}
     return _json(send(session, verb, f"{root}/api/2.0/mlflow/{path}", **options))
+
+
+def _mlflow_root(tracking_uri: str) -> str:
+    """Where a tracking URI's REST API is; of Azure's two, the one MLflow 2 and later speak to."""
+    root = tracking_uri.partition("?")[0].rstrip("/")
+    if root.startswith("azureml://"):
+        return root.replace("azureml://", "https://", 1).replace("/mlflow/v1.0", "/mlflow/v2.0", 1)
+    return root
 
 
 def message(response: requests.Response) -> str:
@@ -110,6 +125,8 @@ def refusal(status: int, reason: str) -> AmlError:
         return NotLoggedIn(f"the workspace refused the credential: {reason}", "%aml login")
     if status == 404:
         return NotFound(reason)
+    if status == 501:
+        return NotSupported(reason, "a workspace on Azure has it: %aml login -g GROUP -w WORKSPACE")
     return Refused(reason)
 
 

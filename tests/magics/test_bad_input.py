@@ -47,6 +47,8 @@ BAD = {
     "a missing file": ("job create -f missing.yml", None, BadInput, "missing.yml"),
     "no file": ("job create", None, BadCommand, "-f JOB.yml"),
     "a change without a value": ("job --set C", "pass", BadCommand, "--set PATH=VALUE"),
+    "an extra file of YAML": ("job --file a.py", "command: ls", BadCommand, "Python cell"),
+    "an output not waited for": ("job -o a --no-wait", "a = 1", BadCommand, "--no-wait"),
     "an output of YAML": ("job -o a", "command: ls", BadCommand, "--as"),
     "an unknown variable": ("job -i nothing", "pass", BadCommand, "-i nothing=VALUE"),
     "a missing extra file": ("job --file nothing.py", "pass", BadInput, "nothing.py"),
