@@ -125,6 +125,7 @@ COMMANDS = {
         (("--yes", {"action": "store_true", "help": "do not ask"}),),
     ),
 }
+DESCRIPTION = "An Azure Machine Learning workspace on this machine."
 SHORT = {"--follow": "-f", "--yes": "-y"}
 
 
@@ -145,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="aml-local", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="aml-local", description=DESCRIPTION, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for verb, command in COMMANDS.items():
         sub = verbs.add_parser(verb, help=command.summary, description=command.summary)

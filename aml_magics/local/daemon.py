@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -134,7 +135,8 @@ def stop(home: Path | None = None) -> bool:
     if not address:
         return False
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        os.kill(address.pid, signum)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(address.pid, signum)
         if _ended(folder, address.pid):
             return True
     raise DaemonError(f"process {address.pid} does not end", hint=f"kill -9 {address.pid}")

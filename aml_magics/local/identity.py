@@ -53,7 +53,7 @@ def guard(app: ASGIApp, secret: str) -> ASGIApp:
             await app(scope, receive, send)
             return
         request = Request(scope)
-        if is_valid(_bearer(request.headers), secret) or _has_cookie(request, secret):
+        if is_valid(bearer(request.headers), secret) or _has_cookie(request, secret):
             await app(scope, receive, send)
         elif request.method == "GET" and is_valid(request.query_params.get("token", ""), secret):
             await _signed_in(request, secret)(scope, receive, send)
@@ -66,6 +66,12 @@ def guard(app: ASGIApp, secret: str) -> ASGIApp:
 def is_open(path: str) -> bool:
     """Claim that the guard leaves a path to its handler."""
     return path.startswith(OPEN_PATHS)
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """Return the token of the Authorization header, "" without one."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def is_valid(token: str, secret: str) -> bool:
@@ -187,11 +193,6 @@ def _refused(status: int, code: str, message: str, numbers: list[int]) -> Respon
         "correlation_id": str(uuid4()),
     }
     return JSONResponse(body, status)
-
-
-def _bearer(headers: Mapping[str, str]) -> str:
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _has_cookie(request: Request, secret: str) -> bool:

@@ -93,7 +93,7 @@ def _endpoints_named(call: Call) -> list[Resource]:
 
 
 def _may_score(call: Call, endpoint: Resource) -> bool:
-    given = call.request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    given = identity.bearer(call.request.headers)
     keys = call.local.store.noted(endpoint.id, "keys")
     mode = endpoint.properties["authMode"]
     if mode == "AADToken":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -29,8 +28,7 @@ def address(tmp_path_factory):
 def home(tmp_path):
     """A home whose daemon may be started, killed and stopped; none is left."""
     yield tmp_path / "own home"
-    with contextlib.suppress(ProcessLookupError):
-        daemon.stop(tmp_path / "own home")
+    daemon.stop(tmp_path / "own home")
 
 
 @pytest.fixture(scope="session")
