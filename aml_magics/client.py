@@ -140,8 +140,8 @@ def _translated(exc: BaseException) -> AmlError:
     text = _text(exc)
     if getattr(exc, "status_code", None):
         return refusal(exc.status_code, text)  # type: ignore[attr-defined]
-    if "RESOURCE" in str(getattr(exc, "error_type", "")):
-        return NotFound(text)
+    if "RESOURCE" in f"{getattr(exc, 'error_type', '')}{getattr(exc, 'error_code', '')}":
+        return NotFound(text.removeprefix("RESOURCE_DOES_NOT_EXIST: "))
     make = next((ERRORS[name] for name in names if name in ERRORS), Refused)
     hint = validation.reference(str(exc)) if make is BadInput else HINTS.get(make, "")
     return make(text or names[0], hint)

@@ -145,6 +145,7 @@ HERE = {
     "job list": ("jobs:list_", ""),
     "job validate": ("submit:validate", ""),
     "job create": ("submit:create", f"--no-wait! {_CELL_FLAGS}"),
+    "model download": ("models:download", ""),
     "online-endpoint invoke": ("endpoints:invoke_file", ""),
     "online-endpoint get-credentials": ("endpoints:get_credentials", ""),
     "online-deployment get-logs": ("endpoints:get_logs", ""),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aml_magics.errors import BadCommand
-from aml_magics.records import Secret
+from aml_magics.records import Secret, brief
 
 
 def shaped(result: Any, query: str = "", form: str = "") -> Any:
@@ -67,7 +67,8 @@ def _json(data: Any) -> str:
 def _yaml(data: Any) -> str:
     import yaml
 
-    return yaml.safe_dump(data, sort_keys=False).rstrip()
+    text: str = yaml.safe_dump(data, sort_keys=False)
+    return text.removesuffix("...\n").rstrip()  # the mark that ends a lone scalar
 
 
 def _table(data: Any) -> str:
@@ -82,8 +83,10 @@ def _tsv(data: Any) -> str:
 
 
 def _records(data: Any) -> list[dict[str, Any]]:
+    """Rows for a table: nested values in one line each."""
     rows = data if isinstance(data, list) else [data]
-    return [row if isinstance(row, dict) else {"value": row} for row in rows]
+    rows = [row if isinstance(row, dict) else {"value": row} for row in rows]
+    return [{key: brief(value) for key, value in row.items()} for row in rows]
 
 
 FORMATS = {"json": _json, "yaml": _yaml, "table": _table, "tsv": _tsv}

@@ -15,6 +15,7 @@ from aml_magics.session import Session
 if TYPE_CHECKING:
     import pandas as pd
 
+LIST = "%aml job list"  # what to type when there is no such job
 Tell = Callable[[str], None]
 COLUMNS = {  # of a list: heading and field of the job's properties
     "display_name": "displayName",
@@ -153,7 +154,7 @@ def show(session: Session, *, name: str) -> Job:
 
     Raises: NotFound: there is none of that name.
     """
-    data = rest.arm(session, "GET", f"/jobs/{name}", hint="%aml job list")
+    data = rest.arm(session, "GET", f"/jobs/{name}", hint=LIST)
     return Job(session, data, _run(session, name))
 
 
@@ -183,20 +184,20 @@ def list_(
 
 def cancel(session: Session, *, name: str) -> Done:
     """Ask for a job to be stopped."""
-    rest.arm(session, "POST", f"/jobs/{name}/cancel", hint="%aml job list")
+    rest.arm(session, "POST", f"/jobs/{name}/cancel", hint=LIST)
     return Done(f"asked job {name} to stop")
 
 
 def archive(session: Session, *, name: str) -> Done:
     """Leave a job out of lists."""
-    with client.calling(session) as ml:
+    with client.calling(session, hint=LIST) as ml:
         ml.jobs.archive(name)
     return Done(f"archived job {name}")
 
 
 def restore(session: Session, *, name: str) -> Done:
     """Bring an archived job back into lists."""
-    with client.calling(session) as ml:
+    with client.calling(session, hint=LIST) as ml:
         ml.jobs.restore(name)
     return Done(f"restored job {name}")
 
@@ -213,7 +214,7 @@ def update(session: Session, *, name: str, overrides: list[str] | None = None) -
             f"of a job, --set changes {', '.join(sorted(allowed))}",
             hint=f"%aml job update {name} --set display_name=NAME tags.KEY=VALUE",
         )
-    with client.calling(session) as ml:
+    with client.calling(session, hint=LIST) as ml:
         ml.jobs.update(name, **changes)
     return show(session, name=name)
 
@@ -227,7 +228,7 @@ def download(
     everything: bool = False,
 ) -> Done:
     """Download a job's logs and artifacts, one of its outputs, or everything."""
-    with client.calling(session) as ml:
+    with client.calling(session, hint=LIST) as ml:
         chosen = {"output_name": output_name} if output_name else {"all": everything}
         ml.jobs.download(name, download_path=download_path, **chosen)
     return Done(f"downloaded {output_name or 'the files'} of job {name} to {download_path}")

@@ -7,6 +7,7 @@ from functools import partial
 from aml_magics import client, documents
 from aml_magics.assets import Asset, plain
 from aml_magics.errors import BadInput
+from aml_magics.records import Done
 from aml_magics.session import Session
 
 MLMODEL = "MLmodel"  # the file that makes a folder an MLflow model
@@ -38,6 +39,13 @@ def register(
         return Asset("model", plain(ml.models.create_or_update(model)))
 
 
+def download(session: Session, *, name: str, version: str, download_path: str = ".") -> Done:
+    """Download the files of a model to a folder."""
+    with client.calling(session, hint="%aml model list") as ml:
+        ml.models.download(name, version, download_path=download_path)
+    return Done(f"downloaded model {name}:{version} to {download_path}")
+
+
 def _model_folder(session: Session, job: str) -> str:
     """The one folder with an MLmodel file among a run's artifacts."""
     found = _model_folders(session, job)
@@ -59,7 +67,7 @@ def _model_folders(session: Session, job: str) -> list[str]:
 
     Azure answers artifact lists through MLflow's azureml plugin only.
     """
-    with client.quiet(), client.translating():
+    with client.quiet(), client.translating("%aml job list"):
         from mlflow.artifacts import list_artifacts
 
         listed = partial(list_artifacts, run_id=job, tracking_uri=session.tracking_uri)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from aml_magics import cells, client, documents, jobs, settings
-from aml_magics.errors import BadCommand, BadInput
+from aml_magics.errors import BadCommand, BadInput, NotFound, Refused
 from aml_magics.records import Done
 from aml_magics.session import Session
 
@@ -110,6 +110,18 @@ def _check(cell: str | None, file: list[str] | None, keep: list[str], no_wait: b
         raise BadCommand("--file goes with a Python cell", hint="a YAML body says code: FOLDER")
 
 
+def _check_new(session: Session, name: str | None) -> None:
+    """Refuse a name that is taken: the service would answer with the old job, not run a new one."""
+    try:
+        taken = name and jobs.show(session, name=name)
+    except NotFound:
+        return
+    if taken:
+        raise Refused(
+            f"there is a job '{name}' already", hint="another -n, or none: one is made up"
+        )
+
+
 def _prefixed(parent: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as changes below one field of the YAML."""
     return {f"{parent}.{key}": value for key, value in values.items()}
@@ -137,6 +149,7 @@ def _submit(
     """Create the job; returns its name."""
     with client.calling(session, hint="%aml data list, %aml environment list") as ml:
         job = _load(source, place, changes)
+        _check_new(session, job.name)
         return str(ml.jobs.create_or_update(job, skip_validation=skip_validation).name)
 
 

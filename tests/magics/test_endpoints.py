@@ -33,6 +33,8 @@ def test_from_a_job_to_an_answer(aml, shell, capsys, fails):
     model = aml("register $job --name line --tags owner=me")
     assert (model.name, model.version, model.type) == ("line", "1", "mlflow_model")
     assert "line" in list(aml("model list")["name"])
+    aml("model download -n line -v 1 -p here")
+    assert list(Path("here").rglob("MLmodel"))
 
     capsys.readouterr()
     endpoint = aml("deploy line:1 --endpoint line-endpoint")
@@ -70,6 +72,10 @@ def test_a_job_without_a_model_cannot_be_registered(aml, fails):
     error = fails(f"register {job.name} --name m")
 
     assert isinstance(error, BadInput) and "log_artifacts" in error.hint
+
+
+def test_an_unknown_job_cannot_be_registered(fails):
+    assert isinstance(fails("register nothing --name m"), NotFound)
 
 
 def test_an_unknown_model_cannot_be_deployed(fails):

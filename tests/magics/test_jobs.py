@@ -52,6 +52,22 @@ def test_a_python_cell_is_a_job_whose_log_is_shown(aml, capsys):
     assert job.url.startswith("http") and job.name in job.url
 
 
+def test_a_name_is_used_once(aml, fails, capsys):
+    aml("job -n once", "print(1)")
+    error = fails("job -n once", "print(2)")
+
+    assert "already" in str(error)
+    assert capsys.readouterr().out == "1\n"
+
+
+def test_a_jobs_files_are_downloaded(aml):
+    aml("job -n files", "print('in the log')")
+    aml("job download files -p here")
+
+    (log,) = Path("here").rglob("std_log.txt")
+    assert log.read_text() == "in the log\n"
+
+
 def test_a_job_is_an_mlflow_run_of_its_name(aml):
     job = aml("job", "import mlflow\nmlflow.log_metric('loss', 0.25)\nmlflow.log_param('C', 1)")
 

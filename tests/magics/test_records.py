@@ -63,4 +63,6 @@ def test_formats_and_queries():
     assert repr(shaped(data, form="tsv")) == "a\t1\nb\t2"
     assert shaped(data, form="table").split() == ["name", "n", "a", "1", "b", "2"]
     assert shaped(data, query="[0]", form="yaml") == "name: a\nn: 1"
+    assert shaped(data, query="[0].name", form="yaml") == "a"
+    assert shaped({"a": {"x": 1}, "b": [1, 2]}, form="tsv") == "x=1\t1, 2"
     assert shaped(Done("x"), form="json") == "{}"
