@@ -169,8 +169,17 @@ def _log_files(call: Call, run: str) -> dict[str, str]:
 
 
 def _artifacts(call: Call) -> Path:
-    _job(call, call.path["run"])
-    return uris.artifacts(call.local, call.workspace, call.path["run"])
+    """The artifact folder of a run, be it a job's or one that a client logs by itself."""
+    from mlflow.exceptions import MlflowException
+
+    run = call.path["run"]
+    root = uris.artifacts(call.local, call.workspace, run)
+    if not root.exists():
+        try:
+            call.local.mlflow.store(call.workspace.account, "tracking").get_run(run)
+        except MlflowException as exc:
+            raise not_found(f"Run {run} not found.") from exc
+    return root
 
 
 def _files(folder: Path) -> Iterator[str]:

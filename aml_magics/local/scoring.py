@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import platform
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -46,6 +47,8 @@ def main() -> None:
     parser.add_argument("--ready-file", type=Path, help="gets the port once the model is loaded")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    version = platform.python_version()
+    log.info("No environment is built here: the workspace's own Python %s serves", version)
     secret = os.environ.pop(SECRET_VARIABLE, "")
     application = app(load(options.model), secret)
     with socket.create_server(("127.0.0.1", options.port)) as listener:

@@ -47,6 +47,12 @@ mlflow.set_tracking_uri(client.workspaces.get().mlflow_tracking_uri)
 found = mlflow.get_run(job.name)
 ended = client.jobs.get(job.name).status == "Completed"
 print("RESULT", ended, found.data.params, found.data.metrics)
+mlflow.set_experiment("by hand")
+with mlflow.start_run() as run:
+    mlflow.log_text("some text", "notes/a.txt")
+files = mlflow.MlflowClient().list_artifacts(run.info.run_id, "notes")
+print("LOGGED", [file.path for file in files])
+print("READ", mlflow.artifacts.load_text(run.info.artifact_uri + "/notes/a.txt"))
 """
 TRAIN = """
 import sys
@@ -100,6 +106,8 @@ def test_a_job_is_created_streamed_and_found_by_mlflow(script, tmp_path):
     printed = script(JOB, code)
     assert "training with 0.5" in printed
     assert "RESULT True {'C': '0.5'} {'loss': 0.25}" in printed
+    assert "LOGGED ['notes/a.txt']" in printed
+    assert "READ some text" in printed
 
 
 @pytest.mark.parametrize(
