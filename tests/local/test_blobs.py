@@ -131,7 +131,9 @@ def test_an_expired_signature_is_refused(container, store, service):
         service(account, expired).get_container_client(name).download_blob("x")
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "..%2f..%2fevil", "%2e%2e/evil", "a\\..\\evil"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/../../evil", "..%2f..%2fevil", "%2e%2e/evil", "a\\..\\evil"]
+)
 def test_no_name_leaves_its_container(address, connection, store, name):
     account, container, _ = store
     url = f"{address.url}/blob/{account}/{container}/{name}"

@@ -48,7 +48,8 @@ class Run(NamedTuple):
 
 
 def plain_text(output: NotebookNode) -> str:
-    return output.get("text") or output.get("data", {}).get("text/plain", "")
+    """What a print wrote, as it is, or a result with its line end."""
+    return output.get("text") or output.get("data", {}).get("text/plain", "") + "\n"
 
 
 class Home(NamedTuple):
