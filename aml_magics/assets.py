@@ -100,7 +100,7 @@ def create(
     source = documents.read(file) if file else "{}"
     place = Path(file).expanduser().resolve() if file else Path.cwd() / f"{kind}.yml"
     changes: dict[str, Any] = {FIELDS.get(key, key): value for key, value in fields.items()}
-    changes |= {f"tags.{k}": v for k, v in documents.assignments(tags, "--tags").items()}
+    changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     changes |= documents.assignments(overrides, "--set")
     with client.calling(session) as ml:
         load = getattr(client.sdk(), KINDS[kind].loader)
@@ -174,9 +174,10 @@ def update(
 ) -> Asset | Done:
     """Change fields of one that exists."""
     changes: dict[str, Any] = {**fields, **documents.assignments(overrides, "--set")}
-    changes |= {f"tags.{k}": v for k, v in documents.assignments(tags, "--tags").items()}
+    changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     shares = [word for words in traffic or [] for word in words.split()]
-    changes |= {f"traffic.{k}": int(v) for k, v in documents.assignments(shares, "-r").items()}
+    weights = {name: int(share) for name, share in documents.assignments(shares, "-r").items()}
+    changes |= documents.below("traffic", weights)
     if not changes:
         raise BadCommand(
             "nothing to change", hint=f"%aml {kind} update -n {name} --set FIELD=VALUE"
@@ -280,7 +281,7 @@ def _hide(session: Session, verb: str, kind: str, name: str, **which: str) -> Do
 
 def _assign(entity: Any, path: str, value: Any) -> None:
     """Set a field by dotted path, through attributes and dicts."""
-    *parents, leaf = path.split(".")
+    *parents, leaf = documents.steps(path)
     node = entity
     for parent in parents:
         node = node[parent] if isinstance(node, dict) else getattr(node, parent)

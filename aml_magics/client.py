@@ -24,7 +24,7 @@ from aml_magics.errors import (
     WorkspaceUnreachable,
 )
 from aml_magics.rest import RECONNECT_HINT, refusal
-from aml_magics.session import Session
+from aml_magics.session import AccessToken, Session
 
 NOISY = ("azure", "azure.ai.ml", "azureml", "mlflow", "msrest", "urllib3")
 # Classes of the SDK and the libraries below it → ours.
@@ -64,12 +64,27 @@ def sdk() -> ModuleType:
         ) from exc
 
 
-def default_credential(tenant: str = "") -> Any:
-    """azure-identity's DefaultAzureCredential, for one tenant where given."""
-    from azure.identity import DefaultAzureCredential
+class DefaultCredential:
+    """azure-identity's DefaultAzureCredential, silent, its exceptions turned into ours.
 
-    options = {"additionally_allowed_tenants": [tenant]} if tenant else {}
-    return DefaultAzureCredential(**options)
+    Args: tenant: the tenant whose tokens are wanted; the account's own when empty.
+    """
+
+    def __init__(self, tenant: str = "") -> None:
+        from azure.identity import DefaultAzureCredential
+
+        tenants = {"additionally_allowed_tenants": [tenant]} if tenant else {}
+        self._chosen = {"tenant_id": tenant} if tenant else {}
+        self._credential = DefaultAzureCredential(**tenants)
+
+    def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
+        """A token, as azure.core's TokenCredential gives it.
+
+        Raises: NotLoggedIn: no credential of this machine works.
+        """
+        with quiet(), translating():
+            found = self._credential.get_token(*scopes, **{**self._chosen, **kwargs})
+            return AccessToken(found.token, found.expires_on)
 
 
 @contextmanager

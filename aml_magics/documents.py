@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +36,21 @@ def assignments(words: list[str] | None, flag: str) -> dict[str, Any]:
     return changes
 
 
+def below(parent: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as changes below one field; a dot in a key is escaped, for it is no step."""
+    return {".".join([parent, key.replace(".", r"\.")]): value for key, value in values.items()}
+
+
+def steps(path: str) -> list[str]:
+    """The keys a path leads through."""
+    return [step.replace(r"\.", ".") for step in re.split(r"(?<!\\)\.", path)]
+
+
 def nested(changes: dict[str, Any]) -> dict[str, Any]:
     """Changes by dotted path as one tree."""
     tree: dict[str, Any] = {}
     for path, value in changes.items():
-        *parents, leaf = path.split(".")
+        *parents, leaf = steps(path)
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})

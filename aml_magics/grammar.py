@@ -75,7 +75,7 @@ def parse(line: str, namespace: Mapping[str, Any], *, cell: bool = False) -> Cal
     command = commands()[name]
     function(command)
     options = _options(command, rest)
-    _check_required(command, options, cell)
+    _check_required(command, options)
     return Call(command, options)
 
 
@@ -180,7 +180,7 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
         raise BadCommand(f"'{command.name}' does not take '{plain(bare[0])}'", hint=usage(command))
 
 
-def _check_required(command: Command, options: dict[str, Any], cell: bool) -> None:
+def _check_required(command: Command, options: dict[str, Any]) -> None:
     accepted = signature(function(command)).parameters
     missing = [f.names[0] for f in command.flags if f.required and f.key not in options]
     for word in (word.rstrip("=") for word in command.words if not word.endswith("+")):

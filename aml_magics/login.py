@@ -184,7 +184,7 @@ def azure_connection(choice: Choice, tenant: str = "") -> Connection:
         choice.subscription,
         choice.resource_group,
         choice.workspace,
-        client.default_credential(tenant),
+        client.DefaultCredential(tenant),
         cloud,
         CLOUDS[cloud],
         {"AZUREML_CURRENT_CLOUD": cloud},

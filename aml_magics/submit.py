@@ -55,8 +55,8 @@ def create(
         "description": description,
         "compute": compute,
         "environment": environment,
-        **_prefixed("tags", documents.assignments(tags, "--tags")),
-        **_prefixed("tags", cells.tags(cell or "", origin or cells.Origin())),
+        **documents.below("tags", documents.assignments(tags, "--tags")),
+        **documents.below("tags", cells.tags(cell or "", origin or cells.Origin())),
     }
     with tempfile.TemporaryDirectory(prefix="aml-") as folder:
         if _is_python(cell):
@@ -69,7 +69,7 @@ def create(
         else:
             source, place = _yaml_source(cell, file)
             given = dict(cells.input_of(word, namespace) for word in inputs or [])
-            changes |= _prefixed("inputs", given)
+            changes |= documents.below("inputs", given)
         changes |= documents.assignments(overrides, "--set")
         name = _submit(session, source, place, changes, skip_validation)
     if no_wait if cell is not None else not stream:
@@ -88,11 +88,9 @@ def validate(session: Session, *, file: str, overrides: list[str] | None = None)
     with client.calling(session) as ml:
         job = _load(source, place, documents.assignments(overrides, "--set"))
         found = ml.jobs.validate(job)
-    if not found.passed:
-        first, *more = found.error_messages.items()
-        raise BadInput(
-            f"{first[0]}: {first[1]}", f"and {len(more)} more" if more else f"see {file}"
-        )
+    problems = [f"{path}: {text}" for path, text in found.error_messages.items()]
+    if problems:
+        raise BadInput("\n".join(problems[:3]), hint=f"correct {file}")
     return Done(f"{file} is valid")
 
 
@@ -120,11 +118,6 @@ def _check_new(session: Session, name: str | None) -> None:
         raise Refused(
             f"there is a job '{name}' already", hint="another -n, or none: one is made up"
         )
-
-
-def _prefixed(parent: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as changes below one field of the YAML."""
-    return {f"{parent}.{key}": value for key, value in values.items()}
 
 
 def _yaml_source(cell: str | None, file: list[str] | None) -> tuple[str, Path]:

@@ -39,7 +39,7 @@ def job_file(shell):
 
 def test_a_python_cell_is_a_job_whose_log_is_shown(aml, capsys):
     job = aml(
-        "job -n first -i C=0.5 --experiment trees --display-name small --tags owner=me",
+        "job -n first -i C=0.5 --experiment trees --display-name small --tags owner=me team.name=x",
         "print('C is', C, '${{inputs.x}} $HOME')",
     )
 
@@ -48,6 +48,7 @@ def test_a_python_cell_is_a_job_whose_log_is_shown(aml, capsys):
     assert job.properties["experimentName"] == "trees"
     assert job.properties["displayName"] == "small"
     assert job.properties["tags"]["owner"] == "me"
+    assert job.properties["tags"]["team.name"] == "x"
     assert len(job.properties["tags"]["cell_sha256"]) == 64
     assert job.url.startswith("http") and job.name in job.url
 

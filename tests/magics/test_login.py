@@ -91,6 +91,17 @@ def test_login_sets_the_process_up_and_logout_restores_it(offline, daemon_home, 
         offline("job list")
 
 
+def test_a_login_without_a_credential_says_what_to_type(offline, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no az there
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")
+    with pytest.raises(NotLoggedIn) as caught:
+        offline("login -g group -w workspace --subscription s")
+
+    assert "az login" in caught.value.hint
+    assert len(caught.value._render_traceback_()) <= 5
+    assert session.active() is None
+
+
 def test_use_returns_to_a_workspace_logged_in_to_before(offline, daemon_home):
     offline("login --local -w one")
     first = os.environ["MLFLOW_TRACKING_URI"]
