@@ -62,7 +62,9 @@ HIDDEN = frozenset(
     (
         *("name", "version", "id", "creation_context", "properties", "code_configuration"),
         *("identity", "kind", "public_network_access", "openapi_uri", "mirror_traffic"),
-        *("credentials", "endpoint", "protocol"),
+        *("credentials", "endpoint", "protocol", "scale_settings", "request_settings"),
+        *("liveness_probe", "readiness_probe", "app_insights_enabled"),
+        "egress_public_network_access",
     )
 )
 
@@ -139,7 +141,7 @@ def list_(
     kind: str,
     name: str = "",
     endpoint_name: str = "",
-    max_results: str = "",
+    max_results: int = 0,
     include_archived: bool = False,
     archived_only: bool = False,
 ) -> pd.DataFrame:
@@ -150,7 +152,7 @@ def list_(
     wanted = {key: value for key, value in wanted.items() if value}
     if include_archived or archived_only:
         wanted["list_view_type"] = "ArchivedOnly" if archived_only else "All"
-    limit = int(max_results or settings.get("max_results"))
+    limit = max_results or settings.get("max_results")
     with client.calling(session) as ml:
         found = islice(getattr(ml, KINDS[kind].operations).list(**wanted), limit)
         rows = [Asset(kind, plain(entity)).data for entity in found]
@@ -176,8 +178,7 @@ def update(
     changes: dict[str, Any] = {**fields, **documents.assignments(overrides, "--set")}
     changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     shares = [word for words in traffic or [] for word in words.split()]
-    weights = {name: int(share) for name, share in documents.assignments(shares, "-r").items()}
-    changes |= documents.below("traffic", weights)
+    changes |= documents.below("traffic", _percentages(shares))
     if not changes:
         raise BadCommand(
             "nothing to change", hint=f"%aml {kind} update -n {name} --set FIELD=VALUE"
@@ -291,6 +292,14 @@ def _assign(entity: Any, path: str, value: Any) -> None:
         setattr(node, leaf, value)
     else:
         raise BadCommand(f"no field '{path}'", hint="--set FIELD=VALUE, as in its YAML")
+
+
+def _percentages(words: list[str]) -> dict[str, int]:
+    """``DEPLOYMENT=PERCENT`` words of ``--traffic``."""
+    shares = documents.assignments(words, "--traffic")
+    if not all(str(share).isdigit() for share in shares.values()):
+        raise BadCommand("traffic is in whole percent", hint="--traffic blue=90 green=10")
+    return {name: int(share) for name, share in shares.items()}
 
 
 def _send_all_traffic(ml: Any, endpoint_name: str, deployment: str) -> None:

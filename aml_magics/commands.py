@@ -56,6 +56,7 @@ _SWITCHES = frozenset(
     )
 )
 _MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic"})
+INTEGERS = frozenset({"--max-results", "--lines", "--instance-count"})
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
 
 _NOT_HERE = frozenset(  # understood by no function here yet, whatever the command

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aml_magics.errors import BadCommand
-from aml_magics.records import Secret, brief
+from aml_magics.records import Secret, Text, brief
 
 
 def shaped(result: Any, query: str = "", form: str = "") -> Any:
@@ -23,15 +23,6 @@ def shaped(result: Any, query: str = "", form: str = "") -> Any:
     if query:
         data = _queried(data, query)
     return Text(FORMATS[form](data)) if form else data
-
-
-class Text(str):
-    """Text that shows itself without quotes."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def plain_data(result: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from aml_magics import client, rest, settings
 from aml_magics.assets import Asset, named, plain
 from aml_magics.errors import AmlError, BadInput, DeploymentFailed, NotFound
-from aml_magics.records import Fields, Secret
+from aml_magics.records import Fields, Secret, Text
 from aml_magics.session import Session
 
 Tell = Callable[[str], None]
@@ -27,7 +27,7 @@ def deploy(
     endpoint: str,
     deployment: str = DEFAULT_DEPLOYMENT,
     instance_type: str = "",
-    instance_count: str = "1",
+    instance_count: int = 1,
 ) -> Asset:
     """Deploy an MLflow model to an online endpoint, which is made when there is none.
 
@@ -45,11 +45,12 @@ def deploy(
     tell(f"deployment {deployment} … ")
     _deploy(
         session,
+        tell,
         endpoint,
         deployment,
         model=registered.id,
         instance_type=instance_type or settings.get("instance_type"),
-        instance_count=int(instance_count),
+        instance_count=instance_count,
     )
     tell(f"ready after {time.monotonic() - started:.0f} s\n")
     with client.calling(session) as ml:
@@ -92,16 +93,12 @@ def get_credentials(session: Session, *, name: str) -> Fields:
 
 
 def get_logs(
-    session: Session, *, name: str, endpoint_name: str, lines: str = "", container: str = ""
-) -> str:
+    session: Session, *, name: str, endpoint_name: str, lines: int = LOG_LINES, container: str = ""
+) -> Text:
     """The last lines a deployment has written."""
-    options = {"container_type": container} if container else {}
-    with client.calling(session, hint="%aml online-deployment list -e ENDPOINT") as ml:
-        return str(
-            ml.online_deployments.get_logs(
-                name, endpoint_name, lines=int(lines or LOG_LINES), **options
-            )
-        )
+    chosen = {"container_type": container} if container else {}
+    with client.calling(session, hint=f"%aml online-deployment list -e {endpoint_name}") as ml:
+        return Text(ml.online_deployments.get_logs(name, endpoint_name, lines=lines, **chosen))
 
 
 def body_of(value: Any) -> dict[str, Any]:
@@ -159,7 +156,9 @@ def _score(session: Session, endpoint: str, body: Any, deployment: str) -> Any:
     if known and response.status_code in {401, 404}:  # made anew since
         return _score(session, endpoint, body, deployment)
     error = rest.refusal(response.status_code, rest.message(response))
-    error.hint = f"%aml online-deployment get-logs -e {endpoint} -n {deployment or 'blue'}"
+    shown = f"%aml online-deployment get-logs -e {endpoint} -n {deployment or DEFAULT_DEPLOYMENT}"
+    listed = f"%aml online-deployment list -e {endpoint}"
+    error.hint = listed if isinstance(error, NotFound) else shown
     raise error
 
 
@@ -186,13 +185,14 @@ def _ensure_endpoint(session: Session, name: str, tell: Tell) -> dict[str, int]:
     return {}
 
 
-def _deploy(session: Session, endpoint: str, name: str, **fields: Any) -> None:
+def _deploy(session: Session, tell: Tell, endpoint: str, name: str, **fields: Any) -> None:
     try:
         with client.calling(session) as ml:
             make = client.sdk().entities.ManagedOnlineDeployment
             made = make(name=name, endpoint_name=endpoint, **fields)
             ml.online_deployments.begin_create_or_update(made).result()
     except AmlError as error:
+        tell("failed\n")
         raise DeploymentFailed(
             str(error),
             hint=f"%aml online-deployment get-logs -e {endpoint} -n {name}",

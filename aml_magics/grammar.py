@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from aml_magics.commands import (
     CELLS,
+    INTEGERS,
     SHARED,
     WORKSPACE_FLAGS,
     Command,
@@ -141,7 +142,11 @@ def _is_flag(command: Command, word: Any) -> bool:
     return isinstance(word, str) and word.partition("=")[0] in names
 
 
-def _checked(flag: Flag, value: str) -> str:
+def _checked(flag: Flag, value: str) -> str | int:
+    if flag.names[0] in INTEGERS:
+        if not value.isdigit():
+            raise BadCommand(f"{flag.names[0]} cannot be '{value}'", hint="a whole number")
+        return int(value)
     if flag.choices and value not in flag.choices:
         hint = did_you_mean(value, flag.choices) or f"one of {', '.join(flag.choices)}"
         raise BadCommand(f"{flag.names[0]} cannot be '{value}'", hint)

@@ -161,7 +161,7 @@ def show(session: Session, *, name: str) -> Job:
 def list_(
     session: Session,
     *,
-    max_results: str = "",
+    max_results: int = 0,
     include_archived: bool = False,
     archived_only: bool = False,
 ) -> pd.DataFrame:
@@ -169,7 +169,7 @@ def list_(
     import pandas as pd
 
     view = "ArchivedOnly" if archived_only else "All" if include_archived else "ActiveOnly"
-    limit = int(max_results or settings.get("max_results"))
+    limit = max_results or settings.get("max_results")
     jobs = islice(rest.pages(session, "/jobs", listViewType=view), limit)
     rows = [
         {

@@ -22,6 +22,7 @@ LIVE = frozenset(
 )
 USER_LOG = re.compile(r"user_logs/std_log\D*0*(?:_ps)?\.txt")
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
+BUILDING = "Preparing"
 BUILD_SECONDS = 1.0  # a build is worth a line when it takes longer: most are cached
 TAIL_LINES = 20
 ROUND_TRIPS = 5  # share of the time spent asking: one part in five
@@ -78,7 +79,7 @@ class Watch:
         """Tell what is new; returns the run's details, read before the logs."""
         details = rest.history(self._session, f"runs/{self._name}/details")
         links = details.get("logFiles") or {}
-        if BUILD_LOG in links and not self._began:
+        if BUILD_LOG in links and details["status"] == BUILDING:
             self._look_at_build(links[BUILD_LOG])
         for path in sorted(filter(USER_LOG.fullmatch, links)):
             text = self._user.setdefault(path, Tail(self._session)).read(links[path])

@@ -82,6 +82,15 @@ class Done(Record):
         return self.text
 
 
+class Text(str):
+    """Text that shows itself without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class Secret:
     """A key or token that is never shown; ``.value`` has it."""
 

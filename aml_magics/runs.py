@@ -27,14 +27,14 @@ COLOURS = (  # Okabe and Ito, told apart by people who do not see all colours; b
 STYLES = ("-", "--", ":", "-.")
 
 
-def runs(session: Session, *, experiment: str, max_results: str = "") -> pd.DataFrame:
+def runs(session: Session, *, experiment: str, max_results: int = 0) -> pd.DataFrame:
     """The newest runs of an experiment: name, status, parameters and last metrics.
 
     Raises: NotFound: there is no such experiment.
     """
     import pandas as pd
 
-    found = islice(_search(session, experiment), int(max_results or settings.get("max_results")))
+    found = islice(_search(session, experiment), max_results or settings.get("max_results"))
     return pd.DataFrame([_row(run) for run in found])
 
 
@@ -45,7 +45,7 @@ def compare(
     names: list[str] | None = None,
     experiment: str = "",
     goal: str = "",
-    max_results: str = "",
+    max_results: int = 0,
 ) -> Comparison:
     """Compare runs, those named or the newest of an experiment, by the last value of a metric.
 
@@ -55,7 +55,7 @@ def compare(
     if names:
         chosen = [_get(session, name) for name in names]
     elif experiment:
-        limit = int(max_results or settings.get("max_results"))
+        limit = max_results or settings.get("max_results")
         chosen = list(islice(_search(session, experiment), limit))
     else:
         raise BadCommand("compare which runs?", hint=f"%aml compare RUN RUN --metric {metric}")

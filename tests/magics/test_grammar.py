@@ -30,7 +30,7 @@ PARSED = {
     ),
     "job list -r 5 -O json --query [].name": (
         "job list",
-        {"max_results": "5", "format": "json", "query": "[].name"},
+        {"max_results": 5, "format": "json", "query": "[].name"},
     ),
     "invoke e $table": ("invoke", {"endpoint": "e", "value": [[1, 2]]}),
     "compare a b --metric loss": ("compare", {"names": ["a", "b"], "metric": "loss"}),
@@ -69,6 +69,7 @@ WRONG = {
     "job show $nothing": (BadCommand, "no variable 'nothing'"),
     "job show $job.nothing": (BadCommand, "no attribute 'nothing'"),
     "job show 'a": (BadCommand, "close the quote"),
+    "job list -r many": (BadCommand, "a whole number"),
     "job list -O xml": (BadCommand, "'xml'"),
     "data create --type uri_fil": (BadCommand, "did you mean 'uri_file'?"),
     "job list -g group": (BadCommand, "%aml login"),
