@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -27,6 +28,7 @@ from aml_magics.rest import RECONNECT_HINT, refusal
 from aml_magics.session import AccessToken, Session
 
 NOISY = ("azure", "azure.ai.ml", "azureml", "mlflow", "msrest", "urllib3")
+PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"  # a widget, in a notebook
 # Classes of the SDK and the libraries below it → ours.
 ERRORS: dict[str, type[AmlError]] = {
     "ClientAuthenticationError": NotLoggedIn,
@@ -114,6 +116,8 @@ def translating(hint: str = "") -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the SDK's progress bars and notices: one line makes a notebook look broken."""
+    bar = os.environ.get(PROGRESS_BAR)
+    os.environ[PROGRESS_BAR] = "false"
     loggers = [logging.getLogger(name) for name in NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -126,6 +130,9 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        os.environ.pop(PROGRESS_BAR)
+        if bar is not None:
+            os.environ[PROGRESS_BAR] = bar
 
 
 def _client(session: Session) -> Any:

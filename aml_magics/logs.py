@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 import time
 from collections import deque
@@ -72,15 +73,16 @@ class Watch:
 
     @property
     def lines(self) -> list[str]:
-        """The last lines of the job's log; of its environment's, when it has not begun."""
+        """The last lines of the job's log; of its environment's, when it has said nothing."""
         return list(self._lines) if self._began else self._build_lines[-TAIL_LINES:]
 
     def look(self) -> dict[str, Any]:
         """Tell what is new; returns the run's details, read before the logs."""
         details = rest.history(self._session, f"runs/{self._name}/details")
         links = details.get("logFiles") or {}
-        if BUILD_LOG in links and details["status"] == BUILDING:
-            self._look_at_build(links[BUILD_LOG])
+        building = details["status"] == BUILDING
+        if BUILD_LOG in links and (building or not (self._began or details["status"] in LIVE)):
+            self._look_at_build(links[BUILD_LOG], building)
         for path in sorted(filter(USER_LOG.fullmatch, links)):
             text = self._user.setdefault(path, Tail(self._session)).read(links[path])
             if text:
@@ -95,12 +97,12 @@ class Watch:
             self._tell("\n")
             self._lines.append(self._partial)
 
-    def _look_at_build(self, link: str) -> None:
+    def _look_at_build(self, link: str, building: bool) -> None:
         if self._build is None:
             self._build, self._build_since = Tail(self._session), time.monotonic()
-        elif self._build_since and time.monotonic() - self._build_since > BUILD_SECONDS:
+        elif building and time.monotonic() - self._build_since > BUILD_SECONDS:
             self._tell(f"building the environment (log: {BUILD_LOG})\n")
-            self._build_since = 0.0  # said once
+            self._build_since = math.inf  # said once
         self._build_lines += self._build.read(link).splitlines()
 
     def _remember(self, text: str) -> None:
