@@ -151,6 +151,19 @@ HERE = {
     "online-endpoint get-credentials": ("endpoints:get_credentials", ""),
     "online-deployment get-logs": ("endpoints:get_logs", ""),
 }
+EXAMPLES = {
+    "login": ("%aml login --local", "%aml login -g GROUP -w WORKSPACE --subscription ID"),
+    "job create": (
+        "%%aml job -i C=0.5 -i data=azureml:iris@latest -o score --file helper.py",
+        "    above a Python cell, in which C and data are variables; score comes back",
+        "%%aml job, above a cell with a job's YAML",
+        "%aml job create -f job.yml --set inputs.C=0.1 --stream",
+    ),
+    "compare": ("%aml compare --experiment trees --metric val_loss",),
+    "register": ("%aml register $job --name iris",),
+    "deploy": ("%aml deploy iris:1 --endpoint iris-endpoint",),
+    "invoke": ("%aml invoke iris-endpoint $table", """%aml invoke iris-endpoint '{"x": 1}'"""),
+}
 CELLS = {"job": "job create"}  # %%aml GROUP
 
 
@@ -293,7 +306,9 @@ def _command_help(command: Command) -> str:
         for flag in (*mine, *shared)
     ]
     missing = [] if command.target else ["", f"Not available here yet: az ml {command.name} …"]
-    return "\n".join([usage(command), "", command.summary, *missing, "", *flags])
+    examples = EXAMPLES.get(command.name, ())
+    more = ["", "examples:", *(f"  {line}" for line in examples)] if examples else []
+    return "\n".join([usage(command), "", command.summary, *missing, "", *flags, *more])
 
 
 def _value(flag: Flag) -> str:

@@ -88,7 +88,7 @@ def _command_name(words: list[Any], cell: bool) -> tuple[str, list[Any]]:
         if name in commands():
             return name, words[size:]
     if not words or plain[0] in {"help", "--help", "-h"}:
-        return " ".join(plain[1:]), []
+        return " ".join(plain[1:]), ["--help"]
     group = plain[0]
     verbs = groups().get(group, [])
     if not verbs:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from aml_magics import grammar
-from aml_magics.commands import commands, flags_of, function, groups, help_text
+from aml_magics.commands import EXAMPLES, commands, flags_of, function, groups, help_text
 from aml_magics.errors import AmlError, BadCommand, NotSupported
 
 JOB = SimpleNamespace(name="calm_fox", best={"C": 1})
@@ -111,10 +111,21 @@ def test_every_command_is_callable_or_names_its_az_line(name):
     assert not [word for word in command.words if word.rstrip("+=") == ""]
 
 
-@pytest.mark.parametrize("line", ["", "help", "job", "job --help", "job create -h", "login --help"])
+@pytest.mark.parametrize(
+    "line",
+    ["", "help", "help job", "help logout", "job", "job --help", "job create -h", "login --help"],
+)
 def test_help_is_shown_and_returns_nothing(line, offline, capsys):
     assert offline(line) is None
     assert "%aml" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_commands(name):
+    names = {"job": JOB, "table": [[1]]}
+    for line in EXAMPLES[name]:
+        if line.startswith("%aml "):
+            assert grammar.parse(line.removeprefix("%aml "), names).command.name == name
 
 
 def test_help_tells_only_what_works_here():
