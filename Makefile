@@ -22,7 +22,7 @@ lint: .venv/.lint        ## Check style, types and layers
 	@.ci/quietly $(BIN)/lint-imports
 
 lab: .venv/.lab        ## Open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb
+	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb $(ARGS)
 
 bench: .venv/.test        ## Measure load, start, submit and log latency side by side
 	@$(BIN)/python tests/bench $(ARGS)
