@@ -17,6 +17,7 @@ from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 from aml_magics.errors import NotSupported
+from aml_magics.settings import SETTINGS
 
 
 class Flag(NamedTuple):
@@ -266,12 +267,16 @@ def usage(command: Command) -> str:
 
 
 def help_text(name: str = "") -> str:
-    """Help for a command, a group, or everything when there is no name."""
+    """Help for a command, a group, ``settings``, or everything when there is no name."""
     if name in commands():
         return _command_help(commands()[name])
     if verbs(name):
         rows = [commands()[f"{name} {verb}"] for verb in verbs(name)]
         return "\n".join([f"%aml {name} VERB", "", *_listing(rows)])
+    if name == "settings":
+        return "\n".join(
+            f"{row.variable}={row.default}\n    {row.help}" for row in SETTINGS.values()
+        )
     here = [c for c in commands().values() if c.target and " " not in c.name]
     names = ", ".join(groups())
     return "\n".join(
@@ -281,7 +286,7 @@ def help_text(name: str = "") -> str:
             *_listing(here),
             "",
             f"groups, as of az ml: {names}",
-            "more: %aml GROUP --help, %aml GROUP VERB --help",
+            "more: %aml GROUP --help, %aml GROUP VERB --help, %aml help settings",
         ]
     )
 

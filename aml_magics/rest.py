@@ -49,6 +49,8 @@ def raw(session: Session, verb: str, url: str, **options: Any) -> requests.Respo
         session.cache["http"] = _connections()
     http: requests.Session = session.cache["http"]
     options.setdefault("timeout", settings.get("timeout_seconds"))
+    bundle = session.connection.environment.get("REQUESTS_CA_BUNDLE")
+    options.setdefault("verify", bundle or True)  # also while another session is the current one
     try:
         return http.request(verb, url, **options)
     except requests.RequestException as exc:

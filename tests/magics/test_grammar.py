@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from aml_magics import grammar
+from aml_magics import grammar, settings
 from aml_magics.commands import EXAMPLES, commands, flags_of, function, groups, help_text
 from aml_magics.errors import AmlError, BadCommand, NotSupported
+from aml_magics.settings import SETTINGS
 
 JOB = SimpleNamespace(name="calm_fox", best={"C": 1})
 NAMESPACE = {"job": JOB, "C": 0.5, "table": [[1, 2]]}
@@ -126,6 +127,16 @@ def test_examples_are_commands(name):
     for line in EXAMPLES[name]:
         if line.startswith("%aml "):
             assert grammar.parse(line.removeprefix("%aml "), names).command.name == name
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_documented_and_read(name, monkeypatch):
+    row = SETTINGS[name]
+    assert f"{row.variable}={row.default}\n    {row.help}" in help_text("settings")
+    assert settings.get(name) == row.default
+
+    monkeypatch.setenv(row.variable, "7")
+    assert settings.get(name) == row.convert("7")
 
 
 def test_help_tells_only_what_works_here():

@@ -145,6 +145,13 @@ def test_a_job_that_fails_raises_with_the_end_of_its_log(aml, shell, fails):
     assert shell.user_ns["job"].status == "Failed"
 
 
+def test_a_job_is_asked_about_while_another_workspace_is_current(aml, offline):
+    job = aml("job --no-wait", "print('here')")
+    offline("logout")
+
+    assert job.wait().logs() == "here\n"
+
+
 def test_a_job_is_cancelled(aml, shell):
     job = aml("job --no-wait", "import time\nprint('began', flush=True)\ntime.sleep(600)")
     until(lambda: "began" in job.logs())
