@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """Medians of one comparison; ``ratio`` is ours / baseline, None when nothing is compared."""
+    """One comparison; ``ratio`` is ours / baseline."""
 
     what: str
     unit: str
     ours: float
-    baseline: float | None
-    ratio: float | None
+    baseline: float
+    ratio: float
     goal: str
 
 
@@ -49,6 +49,5 @@ def as_table(rows: Iterable[Row]) -> str:
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
-    baseline = "" if row.baseline is None else f"{row.baseline:.3g} {row.unit}"
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
-    return row.what, f"{row.ours:.3g} {row.unit}", baseline, ratio, row.goal
+    ours, baseline = (f"{value:.3g} {row.unit}" for value in (row.ours, row.baseline))
+    return row.what, ours, baseline, f"{row.ratio:.2f}x", row.goal
