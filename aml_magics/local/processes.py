@@ -58,6 +58,10 @@ class Handle(NamedTuple):
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> bool:
+        """Signal the group, unless its id is another's by now: then nothing of ours is left."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(self.pid).create_time() != self.started:
+                return False
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 
 import psutil
 import pytest
 import requests
 
-from aml_magics.local import daemon
+from aml_magics.local import daemon, processes
 from aml_magics.local.daemon import DEFAULT_RESOURCE_GROUP, DEFAULT_SUBSCRIPTION
 
 SCOPE = (DEFAULT_SUBSCRIPTION, DEFAULT_RESOURCE_GROUP, "faults")
@@ -133,3 +134,10 @@ def test_stopping_the_workspace_ends_its_jobs(workspace, tmp_path):
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     workspace.restart()
     assert workspace.job("running")["status"] == "Failed"
+
+
+def test_a_process_that_has_the_id_of_an_old_one_is_left_alone():
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
+        processes.Handle(other.pid, started=1.0).kill()
+        assert other.poll() is None
+        other.kill()
