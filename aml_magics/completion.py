@@ -1,4 +1,4 @@
-"""Completion of ``%aml``: commands, flags, choices, files, and live names that never block."""
+"""Completion of ``%aml``: commands, flags, choices, files, and live names."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ COLLECTIONS = {
     "endpoint_name": "onlineEndpoints",
 }
 FRESH_SECONDS = 10.0
+FIRST_SECONDS = 0.2  # a near workspace has answered by then; front ends give up after 1
 NAMES = 100  # at most so many of a collection
 
 
@@ -54,9 +55,10 @@ def _candidates(before: list[str], word: str) -> list[str]:
     last = next((f for f in flags if before and before[-1] in f.names), None)
     if last is not None and last.kind in {"value", "many"}:
         return _values(command, last, word)
-    if word.startswith("-"):
-        return sorted(name for flag in flags for name in flag.names if name.startswith("--"))
-    return [*_names(command, command.words[0].rstrip("+="))] if command.words else []
+    names = _names(command, command.words[0].rstrip("+=")) if command.words else []
+    if names and not word.startswith("-"):
+        return names
+    return sorted(name for flag in flags for name in flag.names if name.startswith("--"))
 
 
 def _command(before: list[str]) -> Command | None:
@@ -114,7 +116,9 @@ def live_names(session: Session, collection: str) -> list[str]:
     cached = session.cache.setdefault(f"names {collection}", {"at": 0.0, "names": []})
     if time.monotonic() - cached["at"] > FRESH_SECONDS:
         cached["at"] = time.monotonic()
-        threading.Thread(target=_refresh, args=(session, collection, cached), daemon=True).start()
+        asking = threading.Thread(target=_refresh, args=(session, collection, cached), daemon=True)
+        asking.start()
+        asking.join(0 if cached["names"] else FIRST_SECONDS)
     names: list[str] = cached["names"]
     return names
 

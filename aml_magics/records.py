@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 Row = tuple[str, str]
+HEADING = "text-align:left;white-space:nowrap"
+LINK_WIDTH = 64  # characters of an address that are shown; the link has all
 
 
 class Record:
@@ -28,7 +30,7 @@ class Record:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><th scope="row" style="text-align:left">{html.escape(key)}</th>'
+            f'<tr><th scope="row" style="{HEADING}">{html.escape(key)}</th>'
             f'<td style="text-align:left">{_linked(value)}</td></tr>'
             for key, value in self._shown()
         )
@@ -120,7 +122,9 @@ def brief(value: Any) -> str:
 def _linked(value: str) -> str:
     text = html.escape(value)
     if value.startswith(("http://", "https://")) and " " not in value:
-        return f'<a href="{text}" target="_blank" rel="noopener">{text}</a>'
+        long = len(value) > LINK_WIDTH
+        shown = html.escape(value[:LINK_WIDTH] + "…" if long else value)
+        return f'<a href="{text}" target="_blank" rel="noopener">{shown}</a>'
     return text
 
 

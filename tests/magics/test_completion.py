@@ -49,6 +49,10 @@ def test_other_lines_are_left_alone(text, complete):
     assert complete(text) == []
 
 
+def test_flags_are_offered_where_no_name_is_known(complete):
+    assert "--experiment" in complete("%%aml job create ")
+
+
 def test_flags_that_do_not_work_here_are_not_offered(complete):
     assert "--web" not in complete("%aml job create --")
 
