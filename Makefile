@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Where this is set, nothing is compiled and every import takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
+# As pip does, so that uv too gets through a proxy with certificates of its own.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: help demo test lint lab bench notebooks clean
 
