@@ -30,6 +30,35 @@ def get_run(call: Call) -> Response:
     return JSONResponse(_run(_job(call, call.path["run"])))
 
 
+def change_run(call: Call) -> Response:
+    """Change a job's name, description, tags or properties, or hide it, as the studio does."""
+    asked, job = call.document(), _job(call, call.path["run"])
+    tags, more = _texts(asked, "tags"), _texts(asked, "properties")
+    name, description = asked.get("displayName"), asked.get("description")
+
+    def change(properties: Body) -> None:
+        given = {"displayName": name, "description": description, "isArchived": asked.get("hidden")}
+        properties.update({key: value for key, value in given.items() if value is not None})
+        properties["tags"] = {**(properties.get("tags") or {}), **tags}
+        properties["properties"] = {**(properties.get("properties") or {}), **more}
+
+    changed = call.local.store.update(job.id, change)
+    note = {"mlflow.note.content": description} if description else {}
+    call.local.mlflow.change_run(call.workspace, job.name, name, {**tags, **note})
+    return JSONResponse(_run(changed or job))
+
+
+def _texts(asked: Body, field: str) -> dict[str, str]:
+    """A mapping of a request whose values are text.
+
+    Raises: ArmError 400: it is something else.
+    """
+    given = asked.get(field) or {}
+    if not isinstance(given, dict):
+        raise bad_request(f"The {field} of a run are a mapping.")
+    return {key: str(value) for key, value in given.items()}
+
+
 def children(call: Call) -> Response:
     """No job has children yet: sweeps and pipelines are not run here."""
     _job(call, call.path["run"])

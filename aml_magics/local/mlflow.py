@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -67,6 +68,7 @@ class Tracking:
 
         handlers._tracking_store = _OfWorkspace(self, "tracking")
         handlers._model_registry_store = _OfWorkspace(self, "registry")
+        _make_empty(self._local.home / "mlflow" / "empty.db")
         self._app = WSGIMiddleware(server.app)
 
     def app(self) -> ASGIApp:
@@ -84,10 +86,17 @@ class Tracking:
         self.app()
         with self._lock:
             if account not in self._stores:
-                folder = self._local.home / "mlflow"
-                folder.mkdir(exist_ok=True)
-                self._stores[account] = _stores(f"sqlite:///{folder / account}.db", account)
+                self._stores[account] = _stores(self._database(account), account)
             return self._stores[account][which]
+
+    def _database(self, account: str) -> str:
+        """URL of a workspace's database; a new one is a copy, for making one takes a second."""
+        path = self._local.home / "mlflow" / f"{account}.db"
+        if not path.exists():
+            copy = path.with_suffix(".partial")
+            shutil.copyfile(path.with_name("empty.db"), copy)
+            copy.replace(path)
+        return f"sqlite:///{path}"
 
     @contextmanager
     def about(self, ws: Workspace) -> Iterator[None]:
@@ -113,8 +122,30 @@ class Tracking:
         labels = [RunTag(key, value) for key, value in tags.items()]
         name = tags.get("mlflow.runName", job)
         run_args = (experiment_id, tags.get("mlflow.user", ""), get_current_time_millis())
-        store.create_run(*run_args, labels, name, run_id=job)
+        if not self._has_run(ws, job):  # of a submit that was cut short
+            store.create_run(*run_args, labels, name, run_id=job)
         return str(experiment_id)
+
+    def _has_run(self, ws: Workspace, run: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.store(ws.account, "tracking").get_run(run)
+        except MlflowException:
+            return False
+        return True
+
+    def change_run(self, ws: Workspace, run: str, name: str | None, tags: dict[str, str]) -> None:
+        """Rename a run, and set tags of it."""
+        from mlflow.entities import RunStatus, RunTag
+
+        store = self.store(ws.account, "tracking")
+        if name:
+            info = store.get_run(run).info
+            status = RunStatus.from_string(info.status)
+            store.update_run_info(run, status, info.end_time, name)
+        for key, value in tags.items():
+            store.set_tag(run, RunTag(key, value))
 
     def end_run(self, ws: Workspace, job: str, status: str) -> None:
         """Give a job's run the job's end; metrics and artifacts that came so far stay."""
@@ -149,6 +180,19 @@ class _OfWorkspace:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracking.store(_account.get(), self._which), name)
+
+
+def _make_empty(path: Path) -> None:
+    """Make an MLflow database with tables and nothing in them, of the MLflow that is installed."""
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{path}", "mlflow-artifacts:/")
+    with store.ManagedSessionMaker(read_only=False) as session:
+        session.query(SqlExperiment).delete()  # the default one, with this root for artifacts
+    store.engine.dispose()
 
 
 def _stores(url: str, account: str) -> dict[str, Any]:

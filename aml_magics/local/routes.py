@@ -110,6 +110,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", _LOCATION + "/mfeOperationResults/{operation}", arm.operation_result),
     # run history
     ("GET", _RUN, history.get_run),
+    ("PATCH", _RUN, history.change_run),
     ("GET", _RUN + "/details", history.details),
     ("GET", _RUN + "/children", history.children),
     ("POST", "/history/v1.0{ws}/rundata", history.run_data),
