@@ -85,9 +85,9 @@ class Home(NamedTuple):
         return daemon.ensure(self.folder).pid
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A fresh home for all notebook tests; its daemon is stopped at the end."""
+    """A fresh home for the tests of a module; its daemon is stopped at the end."""
     folder = tmp_path_factory.mktemp("notebook home")
     yield Home(folder)
     daemon.stop(folder)
