@@ -13,7 +13,7 @@ import pytest
 
 from aml_magics.local import daemon
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")

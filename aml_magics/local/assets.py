@@ -8,18 +8,25 @@ from typing import NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, registry, uris
+from aml_magics.local import arm, blobs, components, registry, uris
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import ArmError, Call
+from aml_magics.local.wire import ArmError, Call, not_found
 
 
 class Asset(NamedTuple):
-    """A kind of versioned asset: what the service adds to a version, and how it says 404."""
+    """A kind of versioned asset.
+
+    `defaults`: what the service adds to a version; `missing`: how it says 404; `complete`: edits
+    the properties before they are kept; `adopt`: takes up versions made elsewhere; `identify`:
+    the version the service gives; `frozen`: properties that no update may change (409).
+    """
 
     defaults: Body
     missing: str
     complete: Callable[[Call, str, Body], None] | None = None
     adopt: Callable[[Call], None] | None = None
+    identify: Callable[[Call, Body], str] | None = None
+    frozen: tuple[str, ...] = ()
 
 
 def list_containers(call: Call) -> Response:
@@ -27,7 +34,7 @@ def list_containers(call: Call) -> Response:
     if asset.adopt:
         asset.adopt(call)
     kind = call.path["collection"].lower()
-    body = arm.page(call, call.workspace.id, kind)
+    body = arm.page(call, call.workspace.id, kind, lambda row: row.name != components.ANONYMOUS)
     for container in body["value"]:
         container["properties"].update(_latest_and_next(call, container["id"], kind))
     return JSONResponse(body)
@@ -72,7 +79,15 @@ def get_version(call: Call) -> Response:
     asset = _asset(call)
     if asset.adopt:
         asset.adopt(call)
-    return JSONResponse(arm.shown(arm.found(call, call.arm_id, asset.missing.format(**call.path))))
+    message = asset.missing.format(**call.path)
+    if call.path["version"] != DEFAULT_VERSION:
+        return JSONResponse(arm.shown(arm.found(call, call.arm_id, message)))
+    kind = f"{call.path['collection'].lower()}/versions"
+    container = call.arm_id.rsplit("/", 2)[0]
+    latest = call.local.store.children(container, kind, view="ActiveOnly", top=1)
+    if not latest:
+        raise not_found(message)
+    return JSONResponse(arm.shown(latest[0]))
 
 
 def put_version(call: Call) -> Response:
@@ -83,9 +98,12 @@ def put_version(call: Call) -> Response:
         **{k: v for k, v in body["properties"].items() if v is not None},
     }
     body["properties"] = properties
+    if asset.identify:
+        call = _at_version(call, asset.identify(call, properties))
     with call.local.store.transaction():
         if asset.complete:
             asset.complete(call, call.path["version"], properties)
+        _check_frozen(call, asset, properties)
         container = call.arm_id.rsplit("/", 2)[0]
         if call.local.store.get(container) is None:
             call.local.store.put(container, kind, _container(properties))
@@ -108,6 +126,20 @@ def start_pending_upload(call: Call) -> Response:
             "pendingUploadType": "TemporaryBlobReference",
         }
     )
+
+
+def _at_version(call: Call, version: str) -> Call:
+    below = f"{call.path['below'].rpartition('/')[0]}/{version}"
+    return call._replace(path={**call.path, "version": version, "below": below})
+
+
+def _check_frozen(call: Call, asset: Asset, properties: Body) -> None:
+    old = call.local.store.get(call.arm_id)
+    for field in asset.frozen if old else ():
+        if old and old.properties.get(field) != properties.get(field):
+            name, version = call.path["name"], call.path["version"]
+            message = f"{name} has a version {version} already, whose {field} cannot be changed."
+            raise ArmError(409, "UserError", f"{message} Use another version.", "Conflict")
 
 
 def _asset(call: Call) -> Asset:
@@ -147,20 +179,29 @@ def _complete_environment(call: Call, version: str, properties: Body) -> None:
 
 _CONTAINER: Body = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
 _COMMON: Body = {**_CONTAINER, "isAnonymous": False}
+DEFAULT_VERSION = "azureml_default"  # what clients ask for when they name no version
 ASSETS = {
     "codes": Asset(
         {**_COMMON, "codeUri": None, "provisioningState": "Succeeded"},
         "Code version with name: {name} version: {version} not found.",
     ),
+    "components": Asset(
+        {**_CONTAINER, "isAnonymous": False},
+        "Not found component {name}.",
+        components.complete,
+        identify=components.identify,
+    ),
     "data": Asset(
         {**_COMMON, "dataUri": None, "dataType": "uri_folder"},
         "Data asset with name: {name} version: {version} not found.",
         _complete_data,
+        frozen=("dataUri", "dataType"),
     ),
     "environments": Asset(
         {**_COMMON, "environmentType": "UserCreated", "image": None, "osType": "Linux"},
         "No environment exists for name: {name}, version: {version}, label: ",
         _complete_environment,
+        frozen=("image", "condaFile", "build", "osType"),
     ),
     "models": Asset(
         {
@@ -175,5 +216,6 @@ ASSETS = {
         "Model with name: {name} version: {version} not found.",
         registry.complete,
         registry.adopt,
+        frozen=("modelUri", "modelType"),
     ),
 }

@@ -41,7 +41,7 @@ _PROXY = _MLFLOW + r"/(?:api|ajax-api)/2\.0/mlflow-artifacts/artifacts"
 _ENDPOINT = "{ws}/onlineEndpoints/{endpoint}"
 _DEPLOYMENT = _ENDPOINT + "/deployments/{deployment}"
 _INFERENCE = "/inference/{account}/{endpoint}"
-_VERSIONED = "{ws}/(?P<collection>codes|data|environments|models)"
+_VERSIONED = "{ws}/(?P<collection>codes|components|data|environments|models)"
 
 Route = tuple[str, str, Callable[[Call], Any]]
 
