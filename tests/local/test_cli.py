@@ -57,7 +57,16 @@ def test_env_in_a_shell_does_what_run_does(aml_local):
     assert "IDENTITY_ENDPOINT" in done.stdout
 
 
-def test_logs_can_be_followed(aml_local, address):
+@pytest.fixture
+def interruptible():
+    """Children that SIGINT ends, even where a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_logs_can_be_followed(address):
     command = [sys.executable, "-u", "-m", "aml_magics.local.cli", "logs", "-f"]
     log = address.home / "daemon.log"
     with subprocess.Popen(
@@ -65,9 +74,12 @@ def test_logs_can_be_followed(aml_local, address):
     ) as follower:
         with log.open("a") as file:
             file.write("a line written now\n")
-        assert any(line == "a line written now\n" for line in follower.stdout)
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(30) == 130
+        try:
+            assert any(line == "a line written now\n" for line in follower.stdout)
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(30) == 130
+        finally:
+            follower.kill()
 
 
 def test_reset_deletes_the_home(aml_local, home):
