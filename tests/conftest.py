@@ -64,6 +64,11 @@ class Token:
 @pytest.fixture
 def connection(address, monkeypatch):
     """A workspace that no other test knows, its variables set in this process."""
+    return connect(address, monkeypatch)
+
+
+def connect(address, monkeypatch):
+    """Name a new workspace of a daemon, and set its variables."""
     names = ("00000000-0000-0000-0000-000000000000", "tests", f"ws-{uuid4().hex[:8]}")
     found = daemon.door(address, *names)
     for name, value in found.environment.items():
@@ -74,6 +79,10 @@ def connection(address, monkeypatch):
 @pytest.fixture
 def client(connection):
     """The unmodified SDK on that workspace."""
+    return client_of(connection)
+
+
+def client_of(connection):
     from azure.ai.ml import MLClient
 
     scope = connection.tracking_uri.split("/")
@@ -81,3 +90,20 @@ def client(connection):
     options = {"cloud": connection.cloud, "cloud_metadata": connection.cloud_metadata}
     credential = Token(connection.token)
     return MLClient(credential, *names, scope[-1], show_progress=False, **options)
+
+
+@pytest.fixture(scope="session")
+def strict_address(tmp_path_factory):
+    """A daemon that makes nothing on demand, as Azure does not."""
+    home = tmp_path_factory.mktemp("strict home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AML_LOCAL_STRICT", "1")
+        address = daemon.ensure(home)
+    yield address
+    daemon.stop(home)
+
+
+@pytest.fixture
+def strict_client(strict_address, monkeypatch):
+    """The unmodified SDK on a workspace that is not there yet."""
+    return client_of(connect(strict_address, monkeypatch))

@@ -74,20 +74,36 @@ def _whole_number(query: Any, name: str, default: int) -> int:
 BUSY = {"Creating", "Updating", "Deleting", "Accepted"}
 
 
-def lro_headers(call: Call, id: str) -> dict[str, str]:  # noqa: A002
-    """The headers by which a client follows what happens to a resource (dialect 1)."""
+# Service that does the work → what its operations' URLs are called: status, result.
+DIALECTS = {
+    "mfe": ("mfeOperationsStatus/{}", "mfeOperationResults/{}"),
+    "compute": ("computeOperationsStatus/{}", "computeOperationsStatus/{}"),
+    "workspace": ("workspaceOperationsStatus/{}", "workspaceOperationsStatus/{}"),
+    "registry": ("registryOperationsStatus/{}", "registryOperationsStatus/{}"),
+}
+
+
+def lro_headers(call: Call, id: str, dialect: str = "mfe") -> dict[str, str]:  # noqa: A002
+    """The headers by which a client follows what happens to a resource.
+
+    Args: dialect: a key of `DIALECTS`.
+    """
     token = urlsafe_b64encode(id.encode()).decode().rstrip("=")
-    scope = f"{call.door.arm}/subscriptions/{call.workspace.subscription}/providers/{PROVIDER}"
-    base = f"{scope}/locations/{REGION}"
+    base = f"{call.door.arm}/subscriptions/{call.path['subscription']}/providers/{PROVIDER}"
+    status, result = (
+        f"{base}/locations/{REGION}/{name.format(token)}?api-version=2023-10-01"
+        for name in DIALECTS[dialect]
+    )
     return {
-        "Azure-AsyncOperation": f"{base}/mfeOperationsStatus/{token}?api-version=2023-10-01",
-        "Location": f"{base}/mfeOperationResults/{token}?api-version=2023-10-01",
+        "Azure-AsyncOperation": f"{status}&type=async",
+        "Location": f"{result}&type=location",
         "x-ms-async-operation-timeout": "PT30M",
         "x-ms-retry-after-ms": "100",  # Retry-After is in whole seconds
     }
 
 
-def _operation(call: Call) -> tuple[str, Resource | None]:
+def operation(call: Call) -> tuple[str, Resource | None]:
+    """The id that an operation is about, and its resource unless that is gone."""
     token = call.path["operation"]
     try:
         id_ = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
@@ -103,7 +119,7 @@ def _is_busy(resource: Resource) -> bool:
 
 
 def operation_status(call: Call) -> Response:
-    id_, resource = _operation(call)
+    id_, resource = operation(call)
     state = resource.properties.get("provisioningState", "Succeeded") if resource else "Succeeded"
     body: Body = {"id": str(call.request.url.path), "name": call.path["operation"]}
     if state == "Failed":
@@ -115,7 +131,7 @@ def operation_status(call: Call) -> Response:
 
 
 def operation_result(call: Call) -> Response:
-    _, resource = _operation(call)
+    _, resource = operation(call)
     if resource and _is_busy(resource):
         here = call.door.arm + str(call.request.url.path)
         return JSONResponse({}, 202, {"Location": here, "x-ms-retry-after-ms": "100"})

@@ -98,6 +98,13 @@ class Tracking:
             copy.replace(path)
         return f"sqlite:///{path}"
 
+    def forget(self, account: str) -> None:
+        """Remove a workspace's experiments, runs and registered models."""
+        with self._lock:
+            self._stores.pop(account, None)
+            for path in (self._local.home / "mlflow").glob(f"{account}.db*"):
+                path.unlink()
+
     @contextmanager
     def about(self, ws: Workspace) -> Iterator[None]:
         token = _account.set(ws.account)

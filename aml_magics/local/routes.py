@@ -15,7 +15,10 @@ from aml_magics.local import (
     arm,
     assets,
     blobs,
+    computes,
+    datastores,
     endpoints,
+    groups,
     history,
     identity,
     jobs,
@@ -34,6 +37,11 @@ def health(call: Call) -> Response:
 _SUB = "/subscriptions/{subscription}"
 _GROUP = _SUB + "/resourceGroups/{group}"
 _LOCATION = f"{_SUB}/providers/{PROVIDER}/locations/{{location}}"
+_DEPLOYED = _GROUP + "/providers/Microsoft.Resources/deployments/{deployment}"
+_DEPENDENT = (
+    _GROUP + "/providers/(?P<type>Microsoft.(?:Storage|KeyVault|Insights|OperationalInsights"
+    "|ContainerRegistry)/[^/]+)/{name}"
+)
 _RUN = "/history/v1.0{ws}(?:/experiment(?:s|ids)/[^/]+)?/runs/{run}"
 _ARTIFACTS = _RUN + "/artifacts"
 _MLFLOW = r"/mlflow/v\d\.\d{ws}"
@@ -61,16 +69,41 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/msi/token", identity.managed_identity_token),
     # workspaces
     ("GET", "{ws}", workspaces.get),
+    ("PUT", "{ws}", workspaces.put),
+    ("PATCH", "{ws}", workspaces.patch),
+    ("DELETE", "{ws}", workspaces.delete),
+    ("POST", "{ws}/listKeys", workspaces.list_keys),
+    ("POST", "{ws}/resyncKeys", workspaces.resync_keys),
+    ("POST", "{ws}/diagnose", workspaces.diagnose),
     ("GET", f"{_SUB}/providers/{PROVIDER}/workspaces", workspaces.list_),
     ("GET", f"{_GROUP}/providers/{PROVIDER}/workspaces", workspaces.list_),
     ("GET", "/discovery(?:/.*)?", workspaces.discovery),
     ("GET", "/metadata/endpoints/{account}", workspaces.cloud_metadata),
+    # above workspaces
+    ("GET", _GROUP, groups.get_group),
+    ("GET", _GROUP + "/resources", groups.list_resources),
+    ("POST", "/providers/Microsoft.ResourceGraph/resources", groups.query_graph),
+    ("PUT", _DEPLOYED, groups.put_deployment),
+    ("GET", _DEPLOYED, groups.get_deployment),
+    ("GET", _DEPLOYED + "/operationStatuses/{status}", groups.deployment_status),
+    ("GET", _GROUP + "/deployments/{deployment}/operations", groups.deployment_operations),
+    ("GET", _DEPENDENT, groups.get_dependent),
+    ("DELETE", _DEPENDENT, groups.delete_dependent),
     # datastores, computes
-    ("GET", "{ws}/datastores", workspaces.list_datastores),
-    ("GET", "{ws}/datastores/{name}", workspaces.get_datastore),
-    ("POST", "{ws}/datastores/{name}/listSecrets", workspaces.list_secrets),
-    ("GET", "{ws}/computes", workspaces.list_computes),
-    ("GET", "{ws}/computes/{name}", workspaces.get_compute),
+    ("GET", "{ws}/datastores", datastores.list_),
+    ("GET", "{ws}/datastores/{name}", datastores.get),
+    ("PUT", "{ws}/datastores/{name}", datastores.put),
+    ("DELETE", "{ws}/datastores/{name}", datastores.delete),
+    ("POST", "{ws}/datastores/{name}/listSecrets", datastores.list_secrets),
+    ("GET", "{ws}/computes", computes.list_),
+    ("GET", "{ws}/computes/{name}", computes.get),
+    ("PUT", "{ws}/computes/{name}", computes.put),
+    ("PATCH", "{ws}/computes/{name}", computes.patch),
+    ("DELETE", "{ws}/computes/{name}", computes.delete),
+    ("POST", "{ws}/computes/{name}/(?P<action>start|stop|restart)", computes.act),
+    ("POST", "{ws}/computes/{name}/listNodes", computes.list_nodes),
+    ("GET", _LOCATION + "/vmSizes", computes.list_sizes),
+    ("GET", _LOCATION + "/usages", computes.list_usages),
     # versioned assets
     ("GET", _VERSIONED, assets.list_containers),
     ("GET", _VERSIONED + "/{name}", assets.get_container),
@@ -108,6 +141,8 @@ ROUTES: tuple[Route, ...] = (
     # long-running operations
     ("GET", _LOCATION + "/mfeOperationsStatus/{operation}", arm.operation_status),
     ("GET", _LOCATION + "/mfeOperationResults/{operation}", arm.operation_result),
+    ("GET", _LOCATION + "/workspaceOperationsStatus/{operation}", workspaces.operation),
+    ("GET", _LOCATION + "/computeOperationsStatus/{operation}", computes.operation),
     # run history
     ("GET", _RUN, history.get_run),
     ("PATCH", _RUN, history.change_run),

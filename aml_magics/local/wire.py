@@ -60,12 +60,16 @@ def bad_request(message: str) -> ArmError:
 
 
 class Workspace(NamedTuple):
-    """Which workspace a request is about. `account` is its storage account."""
+    """Which workspace a request is about. `account` is its storage account.
+
+    A registry is a workspace that holds assets only, of the collection `registries`.
+    """
 
     subscription: str
     resource_group: str
     name: str
     account: str
+    collection: str = "workspaces"
 
     @property
     def group_id(self) -> str:
@@ -73,7 +77,7 @@ class Workspace(NamedTuple):
 
     @property
     def id(self) -> str:
-        return f"{self.group_id}/providers/{PROVIDER}/workspaces/{self.name}"
+        return f"{self.group_id}/providers/{PROVIDER}/{self.collection}/{self.name}"
 
     @property
     def guid(self) -> str:

@@ -1,53 +1,175 @@
-"""The workspace, its datastores and its computes, all made when they are first asked for."""
+"""Workspaces and what is around them: made when they are first asked for, or by a deployment."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, doors, signatures, uris
-from aml_magics.local.store import Body
-from aml_magics.local.wire import PROVIDER, REGION, TENANT, ArmError, Call, Workspace
+from aml_magics.local import arm, blobs, datastores, doors, signatures
+from aml_magics.local.controllers import online
+from aml_magics.local.controllers.command import TERMINAL, Job
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import PROVIDER, REGION, TENANT, ArmError, Call, Workspace, bad_request
+
+KIND = "workspaces"
+GIVEN = ("kind", "tags", "identity", "location")  # kept beside the properties
+OWN = ("storageAccount", "workspaceId", "provisioningState", "discoveryUrl", "mlFlowTrackingUri")
+DIAGNOSES = (
+    "userDefinedRoute",
+    "networkSecurityRule",
+    "resourceLock",
+    "dnsResolution",
+    "storageAccount",
+    "keyVault",
+    "containerRegistry",
+    "applicationInsights",
+    "other",
+)
 
 
 def get(call: Call) -> Response:
-    return JSONResponse(workspace_body(call))
+    return JSONResponse(_shown(call, call.workspace))
 
 
 def list_(call: Call) -> Response:
     """The workspaces this home has been asked for so far, of the URL's resource group if any."""
-    rows = call.local.store.of_kind("workspaces")
     scope = call.request.url.path.lower().partition("/providers/")[0] + "/"
+    kinds = {kind.lower() for kind in call.query.get("kind", "").split(",") if kind}
     bodies = [
-        workspace_body(call._replace(ws=Workspace(*row.body["triple"])))
-        for row in rows
+        _shown(call, Workspace(*row.body["triple"]))
+        for row in call.local.store.of_kind(KIND)
         if row.id.lower().startswith(scope)
+        and (not kinds or str(row.body.get("kind", "Default")).lower() in kinds)
     ]
     return JSONResponse({"value": bodies})
 
 
 def ensure(call: Call) -> None:
-    """Any workspace that is asked for is made: unmodified scripts bring their own names."""
+    """Any workspace that is asked for is made, unless it was deleted here: unmodified scripts
+    bring their own names."""
     ws, store = call.workspace, call.local.store
-    if store.get(ws.id) is not None:
+    is_made_now = call.request.method == "PUT" and not call.path["below"]
+    if is_made_now or store.get(ws.id) is not None:
         return
-    if call.local.strict:
+    if call.local.strict or store.noted(ws.id, "deleted") or ws.collection != KIND:
         message = (
-            f"The Resource '{PROVIDER}/workspaces/{ws.name}' under resource group "
+            f"The Resource '{PROVIDER}/{ws.collection}/{ws.name}' under resource group "
             f"'{ws.resource_group}' was not found."
         )
         raise ArmError(404, "ResourceNotFound", message)
+    create(call, {"properties": {}})
+
+
+def create(call: Call, asked: Body) -> Resource:
+    """Make a workspace with the datastores that every workspace has, or change one."""
+    ws, store = call.workspace, call.local.store
     with store.transaction():
-        store.put(ws.id, "workspaces", {"properties": {}, "triple": list(ws)})
-        for name, container in uris.datastores(ws).items():
-            body = {"properties": datastore_properties(ws, name, container)}
-            store.put(f"{ws.id}/datastores/{name}", "datastores", body)
+        old = store.get(ws.id)
+        resource, _ = store.put(ws.id, KIND, _merged(old, asked) | {"triple": list(ws)})
+        store.forget(ws.id, "deleted")
+        if old is None:
+            datastores.make_own(call.local, ws)
+    return resource
 
 
-def workspace_body(call: Call) -> Body:
-    ws, group = call.workspace, call.workspace.group_id
+def _merged(old: Resource | None, asked: Body) -> Body:
+    properties = asked.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise bad_request("The properties of a workspace are a mapping.")
+    before = old.body if old else {"properties": {}}
+    given = {key: asked[key] for key in GIVEN if asked.get(key) is not None}
+    kept = {k: v for k, v in properties.items() if v is not None and k not in OWN}
+    return {**before, **given, "properties": {**before["properties"], **kept}}
+
+
+def put(call: Call) -> Response:
+    create(call, call.document())
+    return JSONResponse(_shown(call, call.workspace), 200, _operation(call, call.workspace.id))
+
+
+def patch(call: Call) -> Response:
+    create(call, call.document())
+    return Response(status_code=202, headers=_operation(call, call.workspace.id))
+
+
+def delete(call: Call) -> Response:
+    """End what runs in a workspace and remove all it knows; the files of its storage stay."""
+    ws, store = call.workspace, call.local.store
+    for endpoint in store.children(ws.id, "onlineEndpoints"):
+        for deployment in store.children(endpoint.id, online.KIND):
+            call.local.online.remove(deployment.id)
+    for job in store.children(ws.id, "jobs"):
+        if job.properties["status"] not in TERMINAL:
+            call.local.jobs.cancel(Job(ws, job.name))
+    store.delete(ws.id)
+    store.note(ws.id, "deleted", True)
+    call.local.mlflow.forget(ws.account)
+    return Response(status_code=202, headers=_operation(call, ws.id))
+
+
+def list_keys(call: Call) -> Response:
+    return JSONResponse(
+        {
+            "userStorageKey": signatures.account_key(call.local, call.workspace.account),
+            "userStorageArmId": blobs.account_id(call.workspace),
+            "appInsightsInstrumentationKey": None,
+            "containerRegistryCredentials": None,
+            "notebookAccessKeys": None,
+        }
+    )
+
+
+def resync_keys(call: Call) -> Response:
+    """Nothing to do: the keys are derived, never copied."""
+    return Response(status_code=202, headers=_operation(call, call.workspace.id))
+
+
+def diagnose(call: Call) -> Response:
+    headers = _operation(call, f"{call.workspace.id}/diagnose")
+    return Response(status_code=202, headers={"Location": headers["Location"]})
+
+
+def operation(call: Call) -> Response:
+    """The end of an operation on a workspace: everything here is done when it is answered."""
+    id_, resource = arm.operation(call)
+    if call.query.get("type") != "location":
+        return JSONResponse({"status": "Succeeded", "percentComplete": 100.0})
+    if id_.endswith("/diagnose"):
+        return JSONResponse({"value": {f"{what}Results": [] for what in DIAGNOSES}})
+    if resource is None:
+        return Response(status_code=204)
+    if resource.kind == KIND:
+        return JSONResponse(_shown(call, Workspace(*resource.body["triple"])))
+    return JSONResponse(arm.shown(resource))
+
+
+def _operation(call: Call, id_: str) -> dict[str, str]:
+    return arm.lro_headers(call, id_, "workspace")
+
+
+def _shown(call: Call, ws: Workspace) -> Body:
     row = call.local.store.get(ws.id)
     assert row is not None  # noqa: S101 (`ensure` ran before the handler)
-    properties = {
+    body = arm.shown(row)
+    body.pop("triple")
+    identity = {"type": "SystemAssigned", "principalId": ws.guid, "tenantId": TENANT}
+    return {
+        "location": REGION,
+        "tags": {},
+        "etag": None,
+        "kind": "Default",
+        "sku": {"name": "Basic", "tier": "Basic"},
+        **body,
+        "type": f"{PROVIDER}/workspaces",
+        "identity": {**identity, **(body.get("identity") or {})},
+        "properties": {**_properties(call, ws), **row.properties},
+    }
+
+
+def _properties(call: Call, ws: Workspace) -> dict[str, Any]:
+    group = ws.group_id
+    return {
         "friendlyName": ws.name,
         "description": "A workspace on this machine.",
         "storageAccount": blobs.account_id(ws),
@@ -62,24 +184,10 @@ def workspace_body(call: Call) -> Body:
         "softDeleteEnabled": False,
         "storageHnsEnabled": False,
         "workspaceId": ws.guid,
-        "publicNetworkAccess": "Disabled",
+        "publicNetworkAccess": "Enabled",
         "discoveryUrl": f"{call.door.api}/discovery",
         "mlFlowTrackingUri": call.door.mlflow(ws.id),
         "sdkTelemetryAppInsightsKey": None,
-    }
-    identity = {"type": "SystemAssigned", "principalId": ws.guid, "tenantId": TENANT}
-    body = arm.shown(row)
-    body.pop("triple")
-    return {
-        **body,
-        "type": f"{PROVIDER}/workspaces",
-        "location": REGION,
-        "tags": {},
-        "etag": None,
-        "kind": "Default",
-        "properties": properties,
-        "identity": identity,
-        "sku": {"name": "Basic", "tier": "Basic"},
     }
 
 
@@ -105,84 +213,3 @@ def cloud_metadata(call: Call) -> Response:
         "suffixes": {"storage": cloud["storage_endpoint"]},
     }
     return JSONResponse([body])
-
-
-def datastore_properties(ws: Workspace, name: str, container: str) -> Body:
-    file_share = name.startswith("workspacef") or name.startswith("workspacew")
-    place = {"fileShareName": container} if file_share else {"containerName": container}
-    return {
-        "description": None,
-        "tags": None,
-        "properties": None,
-        "isDefault": name == "workspaceblobstore",
-        "credentials": {"credentialsType": "AccountKey"},
-        "datastoreType": "AzureFile" if file_share else "AzureBlob",
-        "accountName": ws.account,
-        **place,
-        "endpoint": "core.windows.net",
-        "protocol": "https",
-        "serviceDataAccessAuthIdentity": "None",
-    }
-
-
-def list_datastores(call: Call) -> Response:
-    only_default = call.query.get("isdefault", "").lower() == "true"
-    return JSONResponse(
-        arm.page(
-            call,
-            call.workspace.id,
-            "datastores",
-            lambda row: bool(row.properties.get("isDefault")) or not only_default,
-        )
-    )
-
-
-def get_datastore(call: Call) -> Response:
-    message = f"Could not find datastore: {call.path['name']}."
-    return JSONResponse(arm.shown(arm.found(call, call.arm_id, message)))
-
-
-def list_secrets(call: Call) -> Response:
-    name = call.path["name"]
-    arm.found(call, call.arm_id.rpartition("/")[0], f"Could not find datastore: {name}.")
-    key = signatures.account_key(call.local, call.workspace.account)
-    return JSONResponse({"secretsType": "AccountKey", "key": key})
-
-
-def get_compute(call: Call) -> Response:
-    """Any compute name is a virtual cluster on this machine; 404 when strict, as on Azure."""
-    store, name = call.local.store, call.path["name"]
-    resource = store.get(call.arm_id)
-    if resource is None:
-        if call.local.strict:
-            return Response(status_code=404)
-        resource, _ = store.put(call.arm_id, "computes", _cluster(call.local.slots))
-    return JSONResponse({**arm.shown(resource), "name": name, "location": REGION, "tags": {}})
-
-
-def list_computes(call: Call) -> Response:
-    body = arm.page(call, call.workspace.id, "computes")
-    body["value"] = [{**row, "location": REGION, "tags": {}} for row in body["value"]]
-    return JSONResponse(body)
-
-
-def _cluster(slots: int) -> Body:
-    scale = {
-        "minNodeCount": 0,
-        "maxNodeCount": slots,
-        "nodeIdleTimeBeforeScaleDown": "PT2M",
-    }
-    size = {"vmSize": "LOCAL", "vmPriority": "Dedicated", "scaleSettings": scale}
-    return {
-        "properties": {
-            "computeType": "AmlCompute",
-            "computeLocation": REGION,
-            "provisioningState": "Succeeded",
-            "provisioningErrors": None,
-            "isAttachedCompute": False,
-            "disableLocalAuth": False,
-            "description": None,
-            "resourceId": None,
-            "properties": {**size, "osType": "Linux", "allocationState": "Steady"},
-        }
-    }
