@@ -128,6 +128,7 @@ async def _routed(local: Local, request: Request) -> ASGIApp:
 
 
 def _route(method: str, path: str) -> tuple[Any, dict[str, str]]:
+    path = path.removeprefix("/mferp/managementfrontend")  # the same, reached past ARM
     for pattern, functions in _table():
         match = pattern.fullmatch(path)
         if match and method in functions:

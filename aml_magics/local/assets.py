@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, components, registry, uris
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import ArmError, Call, not_found
+from aml_magics.local.wire import ArmError, Call, check_name, not_found
 
 
 class Asset(NamedTuple):
@@ -33,7 +33,7 @@ def list_containers(call: Call) -> Response:
     asset = _asset(call)
     if asset.adopt:
         asset.adopt(call)
-    kind = call.path["collection"].lower()
+    kind = _kind(call)
     body = arm.page(call, call.workspace.id, kind, lambda row: row.name != components.ANONYMOUS)
     for container in body["value"]:
         container["properties"].update(_latest_and_next(call, container["id"], kind))
@@ -45,12 +45,13 @@ def get_container(call: Call) -> Response:
     if asset.adopt:
         asset.adopt(call)
     body = arm.shown(arm.found(call, call.arm_id, asset.missing.format(**call.path, version="")))
-    body["properties"].update(_latest_and_next(call, call.arm_id, call.path["collection"].lower()))
+    body["properties"].update(_latest_and_next(call, call.arm_id, _kind(call)))
     return JSONResponse(body)
 
 
 def put_container(call: Call) -> Response:
-    kind, body = call.path["collection"].lower(), _properties(call)
+    check_name(call.path["name"])
+    kind, body = _kind(call), _properties(call)
     body["properties"] = {**_CONTAINER, **body["properties"]}
     resource, created = call.local.store.put(call.arm_id, kind, body)
     return arm.answer(resource, created, call)
@@ -67,7 +68,7 @@ def list_versions(call: Call) -> Response:
         return wanted is None or known.get("hash_sha256") == wanted
 
     parent = call.arm_id.rpartition("/")[0]
-    kind = f"{call.path['collection'].lower()}/versions"
+    kind = f"{_kind(call)}/versions"
     if wanted is not None:  # Any code asset with that content will do, whatever its name.
         rows = [row for row in call.local.store.of_kind(kind) if has_hash(row)]
         here = [row for row in rows if row.id.lower().startswith(call.workspace.id.lower() + "/")]
@@ -82,7 +83,7 @@ def get_version(call: Call) -> Response:
     message = asset.missing.format(**call.path)
     if call.path["version"] != DEFAULT_VERSION:
         return JSONResponse(arm.shown(arm.found(call, call.arm_id, message)))
-    kind = f"{call.path['collection'].lower()}/versions"
+    kind = f"{_kind(call)}/versions"
     container = call.arm_id.rsplit("/", 2)[0]
     latest = call.local.store.children(container, kind, view="ActiveOnly", top=1)
     if not latest:
@@ -92,7 +93,9 @@ def get_version(call: Call) -> Response:
 
 def put_version(call: Call) -> Response:
     """Create or update a version; its container is made with the first one."""
-    asset, kind, body = _asset(call), call.path["collection"].lower(), _properties(call)
+    for part in ("name", "version"):
+        check_name(call.path[part])
+    asset, kind, body = _asset(call), _kind(call), _properties(call)
     properties = {
         **asset.defaults,
         **{k: v for k, v in body["properties"].items() if v is not None},
@@ -142,8 +145,12 @@ def _check_frozen(call: Call, asset: Asset, properties: Body) -> None:
             raise ArmError(409, "UserError", f"{message} Use another version.", "Conflict")
 
 
+def _kind(call: Call) -> str:
+    return _NAMES[call.path["collection"].lower()]
+
+
 def _asset(call: Call) -> Asset:
-    return ASSETS[call.path["collection"].lower()]
+    return ASSETS[_kind(call)]
 
 
 def _properties(call: Call) -> Body:
@@ -179,6 +186,7 @@ def _complete_environment(call: Call, version: str, properties: Body) -> None:
 
 _CONTAINER: Body = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
 _COMMON: Body = {**_CONTAINER, "isAnonymous": False}
+_FEATURES: Body = {"stage": None, "provisioningState": "Succeeded"}
 DEFAULT_VERSION = "azureml_default"  # what clients ask for when they name no version
 ASSETS = {
     "codes": Asset(
@@ -203,6 +211,22 @@ ASSETS = {
         _complete_environment,
         frozen=("image", "condaFile", "build", "osType"),
     ),
+    "featuresets": Asset(
+        {
+            **_COMMON,
+            **_FEATURES,
+            "specification": None,
+            "entities": [],
+            "materializationSettings": None,
+        },
+        "Featureset with name: {name} version: {version} not found.",
+        frozen=("specification", "entities"),
+    ),
+    "featurestoreEntities": Asset(
+        {**_COMMON, **_FEATURES, "indexColumns": []},
+        "Featurestore entity with name: {name} version: {version} not found.",
+        frozen=("indexColumns",),
+    ),
     "models": Asset(
         {
             **_COMMON,
@@ -219,3 +243,4 @@ ASSETS = {
         frozen=("modelUri", "modelType"),
     ),
 }
+_NAMES = {name.lower(): name for name in ASSETS}

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import REGION, TENANT, Call, bad_request, not_found
+from aml_magics.local.wire import REGION, TENANT, Call, bad_request, check_name, not_found
 
 KIND = "computes"
 TYPES: dict[str, Body] = {
@@ -81,6 +81,7 @@ def list_(call: Call) -> Response:
 
 def put(call: Call) -> Response:
     """Create, attach or resize a compute; it is ready at once."""
+    check_name(call.path["name"])
     store, body = call.local.store, _asked(call)
     resource, created = store.put(call.arm_id, KIND, body)
     store.forget(call.arm_id, "deleted")

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, signatures, uris
 from aml_magics.local.store import Body
-from aml_magics.local.wire import Call, Workspace, bad_request
+from aml_magics.local.wire import Call, Workspace, bad_request, check_name
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
@@ -74,6 +74,7 @@ def get(call: Call) -> Response:
 
 def put(call: Call) -> Response:
     """Describe a datastore; its secrets are kept apart, and only `listSecrets` gives them."""
+    check_name(call.path["name"])
     store, properties = call.local.store, _asked(call)
     credentials = dict(properties.get("credentials") or {"credentialsType": "None"})
     secrets = credentials.pop("secrets", None)

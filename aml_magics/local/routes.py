@@ -24,6 +24,7 @@ from aml_magics.local import (
     jobs,
     mlflow,
     pages,
+    resources,
     router,
     workspaces,
 )
@@ -49,7 +50,16 @@ _PROXY = _MLFLOW + r"/(?:api|ajax-api)/2\.0/mlflow-artifacts/artifacts"
 _ENDPOINT = "{ws}/onlineEndpoints/{endpoint}"
 _DEPLOYMENT = _ENDPOINT + "/deployments/{deployment}"
 _INFERENCE = "/inference/{account}/{endpoint}"
-_VERSIONED = "{ws}/(?P<collection>codes|components|data|environments|models)"
+_VERSIONED = (
+    "{ws}/(?P<collection>codes|components|data|environments|featuresets|featurestoreEntities"
+    "|models)"
+)
+
+_STORED = (
+    "{ws}/(?P<collection>schedules|batchEndpoints|connections|outboundRules|serverlessEndpoints"
+    "|marketplaceSubscriptions)"
+)
+_BATCH_DEPLOYMENTS = "{ws}/(?P<collection>batchEndpoints)/{parent}/(?P<nested>deployments)"
 
 Route = tuple[str, str, Callable[[Call], Any]]
 
@@ -116,6 +126,23 @@ ROUTES: tuple[Route, ...] = (
         "{ws}/codes/{name}/versions/{version}/startPendingUpload",
         assets.start_pending_upload,
     ),
+    # resources that are stored only
+    ("GET", _STORED, resources.list_),
+    ("GET", _STORED + "/{name}", resources.get),
+    ("PUT", _STORED + "/{name}", resources.put),
+    ("PATCH", _STORED + "/{name}", resources.patch),
+    ("DELETE", _STORED + "/{name}", resources.delete),
+    ("GET", _BATCH_DEPLOYMENTS, resources.list_),
+    ("GET", _BATCH_DEPLOYMENTS + "/{name}", resources.get),
+    ("PUT", _BATCH_DEPLOYMENTS + "/{name}", resources.put),
+    ("PATCH", _BATCH_DEPLOYMENTS + "/{name}", resources.patch),
+    ("DELETE", _BATCH_DEPLOYMENTS + "/{name}", resources.delete),
+    ("GET", "{ws}/batchEndpoints/{name}/jobs", resources.list_jobs),
+    ("GET", "{ws}/batchEndpoints/{parent}/deployments/{name}/jobs", resources.list_jobs),
+    ("POST", "{ws}/connections/{name}/listsecrets", resources.list_secrets),
+    ("POST", "{ws}/schedules/{name}/trigger", resources.cannot_run),
+    ("POST", "{ws}/featuresets/{name}/versions/{version}/backfill", resources.cannot_run),
+    ("POST", "{ws}/serverlessEndpoints/{name}/(?:listKeys|regenerateKeys)", resources.cannot_run),
     # jobs
     ("GET", "{ws}/jobs", jobs.list_),
     ("GET", "{ws}/jobs/{name}", jobs.get),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 PROVIDER = "Microsoft.MachineLearningServices"
 REGION = "eastus"
 TENANT = "00000000-0000-0000-0000-00000000a2a1"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
 class ArmError(Exception):
@@ -57,6 +59,18 @@ def not_found(message: str) -> ArmError:
 
 def bad_request(message: str) -> ArmError:
     return ArmError(400, "UserError", message, "BadRequest")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no resource may have: a path, a control character, an endless one.
+
+    Raises: ArmError 400.
+    """
+    if not NAME.fullmatch(name):
+        raise bad_request(
+            f"The name {name[:80]!r} is not valid: letters, digits, '-', '_' and '.', at most 255, "
+            "with a letter, digit or '_' first."
+        )
 
 
 class Workspace(NamedTuple):

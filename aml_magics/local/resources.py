@@ -1,0 +1,301 @@
+"""Resources that are kept as they are put: one row of `KINDS` describes a kind.
+
+Nothing here runs. What a row's requests would start is answered 501 by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from starlette.responses import JSONResponse, Response
+
+from aml_magics.local import arm
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import (
+    REGION,
+    ArmError,
+    Call,
+    bad_request,
+    check_name,
+    not_found,
+)
+
+_NOTHING: Body = {}
+
+
+class Kind(NamedTuple):
+    """A kind of resource.
+
+    `defaults`: properties the service adds; `missing`: how it says 404; `dialect`: whose operations
+    a client follows after a write (a key of `arm.DIALECTS`, or "" when the answer is the end);
+    `envelope`: what it adds beside the properties; `required`: properties a client must give;
+    `complete`: edits a body before it is kept; `show`: edits one before it is shown; `refuse`:
+    raises when a resource must not be deleted; `secret`: the property kept apart from the body.
+    """
+
+    defaults: Body
+    missing: str
+    dialect: str = ""
+    envelope: Body = _NOTHING
+    required: tuple[str, ...] = ()
+    complete: Callable[[Call, Body], None] | None = None
+    show: Callable[[Call, Body], None] | None = None
+    refuse: Callable[[Resource], None] | None = None
+    secret: str = ""
+
+
+def list_(call: Call) -> Response:
+    kind, name = _kind(call)
+    parent = call.arm_id.rpartition("/")[0]
+    _check_parent(call, name, parent)
+    body = arm.page(call, parent, name, _keep(call))
+    for item in body["value"]:
+        _decorate(call, kind, item)
+    return JSONResponse(body)
+
+
+def get(call: Call) -> Response:
+    kind, _ = _kind(call)
+    return JSONResponse(_shown(call, kind, _found(call, kind, call.arm_id)))
+
+
+def put(call: Call) -> Response:
+    """Create or replace a resource; it is there when the request is answered."""
+    kind, name = _kind(call)
+    check_name(call.path["name"])
+    body, secret = _asked(call, kind)
+    with call.local.store.transaction():
+        _check_parent(call, name, call.arm_id.rsplit("/", 2)[0])
+        if kind.complete:
+            kind.complete(call, body)
+        resource, _ = call.local.store.put(call.arm_id, name, body)
+        if secret is not None:
+            call.local.store.note(call.arm_id, "secret", secret)
+    headers = arm.lro_headers(call, call.arm_id, kind.dialect) if kind.dialect else {}
+    headers.pop("Location", None)
+    status = 201 if kind.dialect == "mfe" else 200
+    return JSONResponse(_shown(call, kind, resource), status, headers)
+
+
+def patch(call: Call) -> Response:
+    """Change some of a resource: tags and properties are merged, a null removes."""
+    kind, name = _kind(call)
+    asked = call.document()
+    with call.local.store.transaction():
+        resource = _found(call, kind, call.arm_id)
+        body = _merged(resource.body, asked)
+        if not isinstance(body.get("properties"), dict):
+            raise bad_request("The properties of a resource are a mapping.")
+        resource, _ = call.local.store.put(call.arm_id, name, body)
+    return JSONResponse(_shown(call, kind, resource))
+
+
+def delete(call: Call) -> Response:
+    kind, _ = _kind(call)
+    resource = call.local.store.get(call.arm_id)
+    if resource is None:
+        return Response(status_code=204)
+    if kind.refuse:
+        kind.refuse(resource)
+    call.local.store.delete(call.arm_id)
+    if not kind.dialect:
+        return Response(status_code=200)
+    headers = arm.lro_headers(call, call.arm_id, kind.dialect)
+    return Response(b"null", 202, headers, "application/json")
+
+
+def list_secrets(call: Call) -> Response:
+    """A connection with its credentials."""
+    kind, id_ = KINDS["connections"], call.arm_id.rpartition("/")[0]
+    body = _shown(call, kind, _found(call, kind, id_))
+    body["properties"]["credentials"] = call.local.store.noted(id_, "secret")
+    return JSONResponse(body)
+
+
+def list_jobs(call: Call) -> Response:
+    """The jobs of a batch endpoint."""
+    endpoint = call.arm_id.rpartition("/")[0]
+    _found(call, KINDS["batchEndpoints"], endpoint)
+    return JSONResponse(arm.page(call, endpoint, "batchEndpoints/jobs"))
+
+
+def cannot_run(call: Call) -> Response:
+    """Refuse what a stored resource would have to do.
+
+    Raises: ArmError 501: always.
+    """
+    what = f"{call.request.method} {call.request.url.path}"
+    message = f"The local workspace only stores this kind of resource; it does not emulate {what}."
+    raise ArmError(501, "NotImplemented", message)
+
+
+def _kind(call: Call) -> tuple[Kind, str]:
+    name = "/".join(filter(None, (call.path["collection"], call.path.get("nested"))))
+    canonical = _NAMES[name.lower()]
+    return KINDS[canonical], canonical
+
+
+def _asked(call: Call, kind: Kind) -> tuple[Body, Any]:
+    document = call.document()
+    asked: Any = document.get("properties")
+    if not isinstance(asked, dict):
+        raise bad_request("The request has no properties.")
+    given = {key: value for key, value in asked.items() if value is not None}
+    absent = [field for field in kind.required if field not in given]
+    if absent:
+        raise bad_request(f"The request has no {' and no '.join(absent)}.")
+    secret = given.pop(kind.secret, None)
+    beside = {k: v for k, v in document.items() if k in kind.envelope and v is not None}
+    state = {"provisioningState": "Succeeded"} if kind.dialect == "mfe" else {}
+    properties = {**kind.defaults, **given, **state}
+    return {**kind.envelope, **beside, "properties": properties}, secret
+
+
+def _merged(before: Any, changes: Any) -> Any:
+    if not isinstance(before, dict) or not isinstance(changes, dict):
+        return changes
+    merged = {**before, **{key: _merged(before.get(key), changes[key]) for key in changes}}
+    return {key: value for key, value in merged.items() if changes.get(key, value) is not None}
+
+
+def _found(call: Call, kind: Kind, id_: str) -> Resource:
+    return arm.found(call, id_, kind.missing.format(**call.path))
+
+
+def _check_parent(call: Call, name: str, parent: str) -> None:
+    if "/" in name and call.local.store.get(parent) is None:
+        raise not_found(KINDS[name.rpartition("/")[0]].missing.format(name=call.path["parent"]))
+
+
+def _shown(call: Call, kind: Kind, resource: Resource) -> Body:
+    body = arm.shown(resource)
+    _decorate(call, kind, body)
+    return body
+
+
+def _decorate(call: Call, kind: Kind, body: Body) -> None:
+    if kind.secret:
+        body["properties"][kind.secret] = None
+    if kind.show:
+        kind.show(call, body)
+
+
+def _keep(call: Call) -> Callable[[Resource], bool]:
+    """The filters a listing may name: a connection's category, whether a schedule is enabled."""
+    category, view = call.query.get("category"), call.query.get("listviewtype", "").lower()
+    enabled = {"enabledonly": True, "disabledonly": False}.get(view)
+    return lambda row: (
+        (category in (None, row.properties.get("category")))
+        and (enabled in (None, row.properties.get("isEnabled")))
+    )
+
+
+# What the rows do beyond storing
+
+
+def _complete_batch_endpoint(call: Call, body: Body) -> None:
+    properties = body["properties"]
+    properties["authMode"] = "AADToken"
+    name = (properties.get("defaults") or {}).get("deploymentName")
+    if name and call.local.store.get(f"{call.arm_id}/deployments/{name}") is None:
+        raise bad_request(f"The default deployment {name} does not exist.")
+
+
+def _show_batch_endpoint(call: Call, body: Body) -> None:
+    uri = call.door.scoring(call.workspace.account, body["name"])
+    body["properties"].update(scoringUri=uri.removesuffix("score") + "jobs", swaggerUri=None)
+
+
+def _complete_schedule(call: Call, body: Body) -> None:
+    for field, tag in (("trigger", "triggerType"), ("action", "actionType")):
+        value = body["properties"][field]
+        if not isinstance(value, dict) or not isinstance(value.get(tag), str):
+            raise bad_request(f"The {field} of a schedule has a {tag}.")
+
+
+def _refuse_enabled(schedule: Resource) -> None:
+    if schedule.properties["isEnabled"]:
+        raise bad_request(f"Cannot delete an active trigger {schedule.name}")
+
+
+def _show_serverless(call: Call, body: Body) -> None:
+    # Nothing serves: an honest state, and no address to call.
+    body["properties"].update(endpointState="Offline", inferenceEndpoint=None)
+
+
+_PLAN = dict.fromkeys(("publisherId", "offerId", "planId"))
+_TAGGED: Body = {"tags": {}, "location": REGION}
+KINDS: dict[str, Kind] = {
+    "schedules": Kind(
+        {
+            "description": None,
+            "tags": {},
+            "properties": {},
+            "displayName": None,
+            "isEnabled": True,
+        },
+        "Schedule {name} not found.",
+        "mfe",
+        required=("trigger", "action"),
+        complete=_complete_schedule,
+        refuse=_refuse_enabled,
+    ),
+    "batchEndpoints": Kind(
+        {"description": None, "properties": {}, "defaults": {"deploymentName": None}},
+        "There is no endpoint with name: {name}",
+        "mfe",
+        {**_TAGGED, "identity": None, "kind": None, "sku": None},
+        complete=_complete_batch_endpoint,
+        show=_show_batch_endpoint,
+    ),
+    "batchEndpoints/deployments": Kind(
+        {
+            "description": None,
+            "properties": {},
+            "codeConfiguration": None,
+            "environmentId": None,
+            "environmentVariables": {},
+            "compute": None,
+            "errorThreshold": -1,
+            "retrySettings": {"maxRetries": 3, "timeout": "PT30S"},
+            "miniBatchSize": 10,
+            "loggingLevel": "Info",
+            "model": None,
+            "maxConcurrencyPerInstance": 1,
+            "outputAction": "AppendRow",
+            "outputFileName": "predictions.csv",
+            "resources": {"instanceCount": 1, "instanceType": None, "properties": None},
+        },
+        "Deployment {name} of batch endpoint {parent} not found.",
+        "mfe",
+        {**_TAGGED, "identity": None, "kind": None, "sku": None},
+    ),
+    "connections": Kind(
+        {"category": None, "expiryTime": None, "metadata": {}},
+        "Connection {name} can't be found in this workspace",
+        envelope={"tags": None, "location": None},
+        required=("authType", "category"),
+        secret="credentials",  # noqa: S106 (the name of a field)
+    ),
+    "outboundRules": Kind(
+        {"status": "Inactive", "category": "UserDefined"},
+        "Outbound rule {name} not found.",
+        "workspace",
+        required=("type",),
+    ),
+    "serverlessEndpoints": Kind(
+        {"authMode": "Key", "contentSafety": None},
+        "Serverless endpoint {name} not found.",
+        "mfe",
+        {**_TAGGED, "sku": {"name": "Consumption"}},
+        show=_show_serverless,
+    ),
+    "marketplaceSubscriptions": Kind(
+        {"marketplaceSubscriptionStatus": "Unsubscribed", "marketplacePlan": _PLAN},
+        "Marketplace subscription {name} not found.",
+        "mfe",
+        required=("modelId",),
+    ),
+}
+_NAMES = {name.lower(): name for name in KINDS}
