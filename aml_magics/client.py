@@ -40,15 +40,14 @@ ERRORS: dict[str, type[AmlError]] = {
 }
 NO_ANSWER = frozenset({"ServiceRequestError", "ServiceResponseError", "ConnectionError"})
 HINTS: dict[type[AmlError], str] = {NotLoggedIn: "`az login` in a terminal, then %aml login"}
+_IMPORTING = threading.RLock()
 
 
 def warm() -> None:
     """Begin importing the SDK (seconds) while the person reads and types."""
     if "azure.ai.ml" in sys.modules:
         return
-    threading.Thread(
-        target=import_module, args=("azure.ai.ml",), name="aml-warm", daemon=True
-    ).start()
+    threading.Thread(target=_imported, args=("azure.ai.ml",), name="aml-warm", daemon=True).start()
 
 
 def sdk() -> ModuleType:
@@ -57,13 +56,19 @@ def sdk() -> ModuleType:
     Raises: MissingPackage: it is not installed.
     """
     try:
-        return import_module("azure.ai.ml")
+        return _imported("azure.ai.ml")
     except ModuleNotFoundError as exc:
         if exc.name and not "azure.ai.ml".startswith(exc.name):
             raise  # it is installed; one of its own imports is not
         raise MissingPackage(
             "this command needs azure-ai-ml", "%pip install azure-ai-ml, then restart the kernel"
         ) from exc
+
+
+def _imported(name: str) -> ModuleType:
+    # Azure's packages import each other in circles: two threads at once meet halfway and fail.
+    with _IMPORTING:
+        return import_module(name)
 
 
 class DefaultCredential:
@@ -73,11 +78,9 @@ class DefaultCredential:
     """
 
     def __init__(self, tenant: str = "") -> None:
-        from azure.identity import DefaultAzureCredential
-
         tenants = {"additionally_allowed_tenants": [tenant]} if tenant else {}
         self._chosen = {"tenant_id": tenant} if tenant else {}
-        self._credential = DefaultAzureCredential(**tenants)
+        self._credential = _imported("azure.identity").DefaultAzureCredential(**tenants)
 
     def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
         """A token, as azure.core's TokenCredential gives it.

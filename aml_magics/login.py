@@ -93,7 +93,6 @@ def login(
     Raises: BadInput: flags that do not name one workspace. NotLoggedIn, WorkspaceUnreachable,
         NotFound: as the workspace answers.
     """
-    client.warm()
     named = {
         "subscription": subscription,
         "resource_group": resource_group,
@@ -120,6 +119,7 @@ def enter(connection: Connection, how: str) -> Login:
         sessions.use(before)
         raise
     sessions.use(entered)  # once more: it knows its tracking URI now
+    client.warm()  # not before: the credential has its own imports of Azure's packages to do
     return whoami(entered)
 
 
