@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 32 << 20
 SCOPE = (
     r"/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)"
-    rf"/providers/{re.escape(PROVIDER)}/workspaces/(?P<workspace>[^/]+)"
+    rf"/providers/{re.escape(PROVIDER)}/(?P<scope>workspaces|registries)/(?P<workspace>[^/]+)"
 )
 _ID = re.compile(SCOPE + r"(?:/|$)", re.IGNORECASE)
 
@@ -77,12 +78,21 @@ class Local:
         match = _ID.match(id)
         if match is None:
             raise ValueError(f"{id} is not in a workspace")
-        return workspace(match["subscription"], match["group"], match["workspace"])
+        return _scope_of(match.groupdict())
 
 
-def workspace(subscription: str, group: str, name: str) -> Workspace:
-    account = doors.account_name(subscription, group, name)
-    return Workspace(subscription, group, name, account)
+def workspace(
+    subscription: str, group: str, name: str, collection: str = "workspaces"
+) -> Workspace:
+    # A registry may have the name of a workspace, and has its own storage.
+    unique = name if collection == "workspaces" else f"{collection}/{name}"
+    account = doors.account_name(subscription, group, unique)
+    return Workspace(subscription, group, name, account, collection)
+
+
+def _scope_of(path: Mapping[str, str]) -> Workspace:
+    names = (path["subscription"], path["group"], path["workspace"])
+    return workspace(*names, path["scope"].lower())
 
 
 def create(home: Path, address: Address) -> tuple[ASGIApp, Local]:
@@ -115,8 +125,7 @@ async def _answer(local: Local, request: Request) -> ASGIApp:
 
 async def _routed(local: Local, request: Request) -> ASGIApp:
     function, path = _route(request.method, request.url.path)
-    scope = (path.get("subscription"), path.get("group"), path.get("workspace"))
-    ws = workspace(*scope) if all(scope) else None  # type: ignore[arg-type]
+    ws = _scope_of(path) if path.get("workspace") else None
     call = Call(request, path, b"", request.scope["aml.door"], local, ws)
     if ws:
         await run_in_threadpool(_ensure_workspace, call)

@@ -28,7 +28,9 @@ def shown(resource: Resource) -> Body:
         "lastModifiedByType": "User",
     }
     kind = f"{PROVIDER}/workspaces/{resource.kind}"
-    head = {"id": resource.id, "name": resource.name, "type": kind}
+    _, is_in_registry, below = resource.id.partition(f"/providers/{PROVIDER}/registries/")
+    id_ = f"azureml://registries/{below}" if is_in_registry else resource.id
+    head = {"id": id_, "name": resource.name, "type": kind}
     return {**head, **resource.body, "systemData": system}
 
 
@@ -76,10 +78,11 @@ BUSY = {"Creating", "Updating", "Deleting", "Accepted"}
 
 # Service that does the work → what its operations' URLs are called: status, result.
 DIALECTS = {
-    "mfe": ("mfeOperationsStatus/{}", "mfeOperationResults/{}"),
-    "compute": ("computeOperationsStatus/{}", "computeOperationsStatus/{}"),
-    "workspace": ("workspaceOperationsStatus/{}", "workspaceOperationsStatus/{}"),
-    "registry": ("registryOperationsStatus/{}", "registryOperationsStatus/{}"),
+    "mfe": ("{base}/mfeOperationsStatus", "{base}/mfeOperationResults"),
+    "compute": ("{base}/computeOperationsStatus",) * 2,
+    "workspace": ("{base}/workspaceOperationsStatus",) * 2,
+    "registry": ("{base}/registryOperationsStatus",) * 2,
+    "assetstore": ("{api}/assetstore/v1.0/operations",) * 2,
 }
 
 
@@ -91,7 +94,7 @@ def lro_headers(call: Call, id: str, dialect: str = "mfe") -> dict[str, str]:  #
     token = urlsafe_b64encode(id.encode()).decode().rstrip("=")
     base = f"{call.door.arm}/subscriptions/{call.path['subscription']}/providers/{PROVIDER}"
     status, result = (
-        f"{base}/locations/{REGION}/{name.format(token)}?api-version=2023-10-01"
+        f"{name.format(base=f'{base}/locations/{REGION}', api=call.door.api)}/{token}?api-version=1"
         for name in DIALECTS[dialect]
     )
     return {

@@ -36,7 +36,8 @@ def list_containers(call: Call) -> Response:
     kind = _kind(call)
     body = arm.page(call, call.workspace.id, kind, lambda row: row.name != components.ANONYMOUS)
     for container in body["value"]:
-        container["properties"].update(_latest_and_next(call, container["id"], kind))
+        id_ = f"{call.arm_id}/{container['name']}"
+        container["properties"].update(_latest_and_next(call, id_, kind))
     return JSONResponse(body)
 
 
@@ -59,7 +60,7 @@ def put_container(call: Call) -> Response:
 
 def list_versions(call: Call) -> Response:
     """Versions, newest first; `hash` asks for the snapshot with that content (codes)."""
-    asset, wanted = _asset(call), call.query.get("hash")
+    asset, wanted, stage = _asset(call), call.query.get("hash"), call.query.get("stage")
     if asset.adopt:
         asset.adopt(call)
 
@@ -73,7 +74,9 @@ def list_versions(call: Call) -> Response:
         rows = [row for row in call.local.store.of_kind(kind) if has_hash(row)]
         here = [row for row in rows if row.id.lower().startswith(call.workspace.id.lower() + "/")]
         return JSONResponse({"value": [arm.shown(row) for row in here[-1:]]})
-    return JSONResponse(arm.page(call, parent, kind))
+    return JSONResponse(
+        arm.page(call, parent, kind, lambda row: stage in (None, row.properties.get("stage")))
+    )
 
 
 def get_version(call: Call) -> Response:
@@ -111,6 +114,9 @@ def put_version(call: Call) -> Response:
         if call.local.store.get(container) is None:
             call.local.store.put(container, kind, _container(properties))
         resource, created = call.local.store.put(call.arm_id, f"{kind}/versions", body)
+    if call.workspace.collection == "registries":
+        location = arm.lro_headers(call, call.arm_id, "assetstore")["Location"]
+        return Response(b"null", 202, {"Location": location}, "application/json")
     return arm.answer(resource, created, call)
 
 
@@ -179,7 +185,32 @@ def _complete_data(call: Call, version: str, properties: Body) -> None:
     properties["dataUri"] = uris.long_uri(call.workspace, properties.get("dataUri") or "")
 
 
+def _adopt_curated(call: Call) -> None:
+    """Curated environments answer to any name: jobs run them with the daemon's interpreter."""
+    name, ws = call.path.get("name", ""), call.workspace
+    is_curated = name.lower().startswith("azureml-") and ws.collection == "workspaces"
+    if not is_curated and (ws.collection, ws.name) != ("registries", "azureml"):
+        return
+    version = call.path.get("version", "1")
+    container = f"{ws.id}/environments/{name}"
+    if not name or call.local.store.get(f"{container}/versions/{version}"):
+        return
+    properties = {
+        **ASSETS["environments"].defaults,
+        "environmentType": "Curated",
+        "image": f"mcr.microsoft.com/azureml/curated/{name}:{version}",
+        "condaFile": "",
+    }
+    with call.local.store.transaction():
+        if call.local.store.get(container) is None:
+            call.local.store.put(container, "environments", _container(properties))
+        body = {"properties": properties}
+        call.local.store.put(f"{container}/versions/{version}", "environments/versions", body)
+
+
 def _complete_environment(call: Call, version: str, properties: Body) -> None:
+    if isinstance(properties.get("build"), dict):
+        properties["build"] = {"dockerfilePath": "Dockerfile", **properties["build"]}
     conda = properties.get("condaFile") or ""
     properties["condaFile"] = conda if isinstance(conda, str) else json.dumps(conda)
 
@@ -209,6 +240,7 @@ ASSETS = {
         {**_COMMON, "environmentType": "UserCreated", "image": None, "osType": "Linux"},
         "No environment exists for name: {name}, version: {version}, label: ",
         _complete_environment,
+        _adopt_curated,
         frozen=("image", "condaFile", "build", "osType"),
     ),
     "featuresets": Asset(

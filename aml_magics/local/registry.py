@@ -45,12 +45,14 @@ def complete(call: Call, version: str, properties: Body) -> None:
         path = uris.local_path(call.local, call.workspace, long)
         properties["modelUri"] = uris.datastore_uri(call.local, call.workspace, path)
         properties["flavors"] = properties.get("flavors") or _flavors(path)
-        if version.isdecimal():
+        if version.isdecimal() and call.workspace.collection == "workspaces":
             _enter(call, int(version), _artifact_uri(call.local, path), properties)
 
 
 def adopt(call: Call) -> None:
     """Bring the assets up to date with what clients did to MLflow's registry."""
+    if call.workspace.collection == "registries":  # MLflow knows workspaces only
+        return
     registry = call.local.mlflow.store(call.workspace.account, "registry")
     models, store = f"{call.workspace.id}/models", call.local.store
     known = {(v.name, str(v.version)): v for v in registry.search_model_versions("", 10_000)}

@@ -21,9 +21,11 @@ from aml_magics.local import (
     groups,
     history,
     identity,
+    indexes,
     jobs,
     mlflow,
     pages,
+    registries,
     resources,
     router,
     workspaces,
@@ -38,6 +40,8 @@ def health(call: Call) -> Response:
 _SUB = "/subscriptions/{subscription}"
 _GROUP = _SUB + "/resourceGroups/{group}"
 _LOCATION = f"{_SUB}/providers/{PROVIDER}/locations/{{location}}"
+_REGISTRY = _GROUP + f"/providers/{PROVIDER}/registries/{{registry}}"
+_INDEXES = "/genericasset{ws}/indexes"
 _DEPLOYED = _GROUP + "/providers/Microsoft.Resources/deployments/{deployment}"
 _DEPENDENT = (
     _GROUP + "/providers/(?P<type>Microsoft.(?:Storage|KeyVault|Insights|OperationalInsights"
@@ -77,6 +81,17 @@ ROUTES: tuple[Route, ...] = (
         identity.openid_configuration,
     ),
     ("GET", "/msi/token", identity.managed_identity_token),
+    # registries, before workspaces: `{ws}` is the scope of either
+    ("GET", "/registrymanagement/v1.0/registries/{registry}/discovery", registries.discover),
+    ("GET", f"{_SUB}/providers/{PROVIDER}/registries", registries.list_),
+    ("GET", f"{_GROUP}/providers/{PROVIDER}/registries", registries.list_),
+    ("GET", _REGISTRY, registries.get),
+    ("PUT", _REGISTRY, registries.put),
+    ("DELETE", _REGISTRY, registries.delete),
+    ("PUT", "{ws}/tempdatarefs/{name}/versions/{version}", registries.upload_reference),
+    ("POST", "{ws}/datarefs/{name}/versions/{version}", registries.download_reference),
+    ("POST", "{ws}/import", resources.cannot_run),
+    ("GET", "/assetstore/v1.0/operations/{operation}", registries.asset_operation),
     # workspaces
     ("GET", "{ws}", workspaces.get),
     ("PUT", "{ws}", workspaces.put),
@@ -126,6 +141,12 @@ ROUTES: tuple[Route, ...] = (
         "{ws}/codes/{name}/versions/{version}/startPendingUpload",
         assets.start_pending_upload,
     ),
+    ("GET", _INDEXES, indexes.list_latest),
+    ("GET", _INDEXES + "/{name}", indexes.get_latest),
+    ("POST", _INDEXES + "/{name}:getNextVersion", indexes.next_version),
+    ("GET", _INDEXES + "/{name}/versions", indexes.list_versions),
+    ("GET", _INDEXES + "/{name}/versions/{version}", indexes.get),
+    ("PUT", _INDEXES + "/{name}/versions/{version}", indexes.put),
     # resources that are stored only
     ("GET", _STORED, resources.list_),
     ("GET", _STORED + "/{name}", resources.get),
@@ -169,6 +190,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", _LOCATION + "/mfeOperationsStatus/{operation}", arm.operation_status),
     ("GET", _LOCATION + "/mfeOperationResults/{operation}", arm.operation_result),
     ("GET", _LOCATION + "/workspaceOperationsStatus/{operation}", workspaces.operation),
+    ("GET", _LOCATION + "/registryOperationsStatus/{operation}", registries.operation),
     ("GET", _LOCATION + "/computeOperationsStatus/{operation}", computes.operation),
     # run history
     ("GET", _RUN, history.get_run),

@@ -46,7 +46,11 @@ def artifacts(local: Local, ws: Workspace, job: str) -> Path:
 
 
 def long_uri(ws: Workspace, uri: str) -> str:
-    """`azureml://datastores/…` with its workspace spelled out, as the service answers it."""
+    """`azureml://datastores/…` with its workspace spelled out, as the service answers it.
+
+    The address of a blob loses the door that it was uploaded through.
+    """
+    uri = re.sub(r"^(https://\w+\.blob\.core\.windows\.net)@[^/]+/blob/\w+/", r"\1/", uri)
     scope = (
         f"azureml://subscriptions/{ws.subscription}/resourcegroups/{ws.resource_group}"
         f"/workspaces/{ws.name}/datastores/"

@@ -1,0 +1,163 @@
+"""Registries: made, found by name, and filled with assets by the same code as a workspace."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.responses import JSONResponse, Response
+
+from aml_magics.local import app, arm, blobs, signatures
+from aml_magics.local.daemon import DEFAULT_SUBSCRIPTION
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import (
+    PROVIDER,
+    REGION,
+    TENANT,
+    Call,
+    Workspace,
+    bad_request,
+    check_name,
+    not_found,
+)
+
+KIND = "registries"
+PUBLIC = "azureml"  # the registry of curated assets that everyone can read
+
+
+def put(call: Call) -> Response:
+    check_name(call.path["registry"])
+    document = call.document()
+    if not isinstance(document.get("properties"), dict):
+        raise bad_request("The registry has no properties.")
+    ws = _scope(call)
+    body: Body = {
+        "tags": document.get("tags") or {},
+        "location": document.get("location") or REGION,
+        "properties": document["properties"],
+    }
+    call.local.store.put(ws.id, KIND, {**body, "scope": list(ws)})
+    return Response(b"null", 202, _operation(call, ws.id), "application/json")
+
+
+def get(call: Call) -> Response:
+    return JSONResponse(_shown(call, _found(call, _scope(call).id)))
+
+
+def list_(call: Call) -> Response:
+    scope = call.request.url.path.lower().partition("/providers/")[0] + "/"
+    rows = call.local.store.of_kind(KIND)
+    chosen = [_shown(call, row) for row in rows if row.id.lower().startswith(scope)]
+    return JSONResponse({"value": chosen})
+
+
+def delete(call: Call) -> Response:
+    id_ = _scope(call).id
+    if not call.local.store.delete(id_):
+        return Response(status_code=204)
+    return Response(b"null", 202, _operation(call, id_), "application/json")
+
+
+def operation(call: Call) -> Response:
+    """The end of an operation on a registry: everything here is done when it is answered."""
+    _, resource = arm.operation(call)
+    if call.query.get("type") != "location":
+        return JSONResponse({"status": "Succeeded", "percentComplete": 100.0})
+    return JSONResponse(_shown(call, resource)) if resource else Response(status_code=204)
+
+
+def discover(call: Call) -> Response:
+    """Where a registry is, by its name alone."""
+    name = call.path["registry"]
+    rows = call.local.store.of_kind(KIND)
+    row = next((row for row in rows if row.name.lower() == name.lower()), None)
+    if row is None and name.lower() == PUBLIC:
+        ws = app.workspace(DEFAULT_SUBSCRIPTION, PUBLIC, PUBLIC, KIND)
+        body = {"tags": {}, "location": REGION, "properties": {}, "scope": list(ws)}
+        row, _ = call.local.store.put(ws.id, KIND, body)
+    if row is None:
+        raise not_found(f"Registry {name} not found.")
+    ws = Workspace(*row.body["scope"])
+    uri = f"{call.door.api}/"
+    return JSONResponse(
+        {
+            "registryId": ws.guid,
+            "registryName": ws.name,
+            "tenantId": TENANT,
+            "primaryRegion": REGION,
+            "regions": [REGION],
+            "subscriptionId": ws.subscription,
+            "resourceGroup": ws.resource_group,
+            "workspaceName": None,
+            "primaryRegionResourceProviderUri": uri,
+            "registryFqdns": {REGION: {"uri": uri}},
+        }
+    )
+
+
+def upload_reference(call: Call) -> Response:
+    """A fresh container for one upload, with a SAS that may write to it."""
+    container, uri, sas_uri = blobs.new_container(call.local, call.workspace, call.door)
+    return JSONResponse(
+        {
+            "blobReferenceForConsumption": _reference(call, uri, sas_uri),
+            "imageReferenceForConsumption": None,
+            "temporaryDataReferenceId": container,
+            "temporaryDataReferenceType": None,
+        }
+    )
+
+
+def download_reference(call: Call) -> Response:
+    """A SAS to read the container that an asset of the registry is in."""
+    uri, account = str(call.document().get("blobUri") or ""), call.workspace.account
+    match = re.match(rf"https://{account}\.blob\.core\.windows\.net(?::443)?/(?P<name>[^/]+)", uri)
+    if match is None:
+        raise bad_request(f"{uri} is not in the storage of this registry.")
+    sas = signatures.sas(call.local, account, match["name"], allow="rl")
+    sas_uri = f"{call.door.blob(account)}/{match['name']}?{sas}"
+    return JSONResponse({"blobReferenceForConsumption": _reference(call, uri, sas_uri)})
+
+
+def asset_operation(call: Call) -> Response:
+    """The end of a write to a registry: the id of what was written."""
+    id_, _ = arm.operation(call)
+    scope, _, below = id_.partition("/registries/")
+    return JSONResponse({"assetId": f"azureml://registries/{below}"} if scope else {})
+
+
+def _reference(call: Call, uri: str, sas_uri: str) -> Body:
+    return {
+        "blobUri": uri,
+        "storageAccountArmId": blobs.account_id(call.workspace),
+        "credential": {"credentialType": "SAS", "sasUri": sas_uri},
+    }
+
+
+def _scope(call: Call) -> Workspace:
+    path = call.path
+    return app.workspace(path["subscription"], path["group"], path["registry"], KIND)
+
+
+def _operation(call: Call, id_: str) -> dict[str, str]:
+    return arm.lro_headers(call, id_, "registry")
+
+
+def _found(call: Call, id_: str) -> Resource:
+    return arm.found(call, id_, f"Registry {call.path['registry']} not found.")
+
+
+def _shown(call: Call, row: Resource) -> Body:
+    ws = Workspace(*row.body["scope"])
+    body = {key: value for key, value in row.body.items() if key != "scope"}
+    name = ws.name
+    own = {
+        "publicNetworkAccess": "Enabled",
+        "intellectualPropertyPublisher": None,
+        "discoveryUrl": f"{call.door.api}/registrymanagement/v1.0/registries/{name}/discovery",
+        "mlFlowRegistryUri": None,
+        "managedResourceGroup": {"resourceId": ws.group_id},
+    }
+    head = {"id": ws.id, "name": name, "type": f"{PROVIDER}/registries", "systemData": None}
+    identity = {"type": "SystemAssigned", "principalId": ws.guid, "tenantId": TENANT}
+    properties = {**own, **row.properties}
+    return {**head, **body, "identity": identity, "properties": properties}
