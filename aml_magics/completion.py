@@ -30,7 +30,7 @@ COLLECTIONS = {
     "endpoint_name": "onlineEndpoints",
 }
 FRESH_SECONDS = 10.0
-FIRST_SECONDS = 0.2  # a near workspace has answered by then; front ends give up after 1
+WAIT_SECONDS = 0.2  # a near workspace has answered by then; front ends give up after 1
 NAMES = 100  # at most so many of a collection
 
 
@@ -112,15 +112,22 @@ def _names(command: Command, key: str) -> list[str]:
 
 
 def live_names(session: Session, collection: str) -> list[str]:
-    """Names seen so far; they are asked for in the background when they are old."""
+    """Names in the workspace; a far one answers in the background, for the next time."""
     cached = session.cache.setdefault(f"names {collection}", {"at": 0.0, "names": []})
     if time.monotonic() - cached["at"] > FRESH_SECONDS:
         cached["at"] = time.monotonic()
         asking = threading.Thread(target=_refresh, args=(session, collection, cached), daemon=True)
         asking.start()
-        asking.join(0 if cached["names"] else FIRST_SECONDS)
+        asking.join(WAIT_SECONDS)
     names: list[str] = cached["names"]
     return names
+
+
+def outdate(session: Session) -> None:
+    """Have names asked for anew: a command may have made or removed some."""
+    for key, cached in session.cache.items():
+        if key.startswith("names "):
+            cached["at"] = 0.0
 
 
 def _refresh(session: Session, collection: str, cached: dict[str, Any]) -> None:

@@ -81,6 +81,8 @@ class AmlMagics(Magics):  # type: ignore[misc]
             if bind and error.result is not None:
                 names[bind] = error.result
             raise
+        finally:
+            _outdate_names()
         names.update(getattr(result, "kept", {}))
         if bind:
             names[bind] = result
@@ -113,6 +115,13 @@ class AmlMagics(Magics):  # type: ignore[misc]
         parent = self.shell.get_parent() if hasattr(self.shell, "get_parent") else {}
         cell_id = (parent.get("metadata") or {}).get("cellId", "")
         return Origin(Path(path).name if path else "", cell_id)
+
+
+def _outdate_names() -> None:
+    from aml_magics import completion, session
+
+    if entered := session.active():
+        completion.outdate(entered)
 
 
 def _session() -> Session:
