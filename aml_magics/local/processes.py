@@ -82,6 +82,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=_UMASK,
         )
     _children[child.pid] = child
     return Handle(child.pid, psutil.Process(child.pid).create_time())
@@ -101,4 +102,11 @@ def reap(handle: Handle) -> None:
         child.wait()
 
 
+def keep_files_private() -> None:
+    """From now on this process makes files that only its user can read; its children's stay."""
+    os.umask(0o077)
+
+
+_UMASK = os.umask(0o077)  # of the user, for the processes started here
+os.umask(_UMASK)
 _children: dict[int, subprocess.Popen[bytes]] = {}

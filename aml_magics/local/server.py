@@ -68,8 +68,9 @@ def serve(home: Path, ready: int | None = None) -> None:
     if lock is None:
         return
     with lock:
-        from aml_magics.local import app
+        from aml_magics.local import app, processes
 
+        processes.keep_files_private()
         address, sockets = _bind(home)
         application, local = app.create(home, address)
         front = through_doors(application, direct(address.url, address.secure_url))

@@ -141,3 +141,12 @@ def test_a_process_that_has_the_id_of_an_old_one_is_left_alone():
         processes.Handle(other.pid, started=1.0).kill()
         assert other.poll() is None
         other.kill()
+
+
+def test_files_are_the_users_alone_but_those_of_jobs_are_as_the_user_has_them(workspace, tmp_path):
+    workspace.submit("maker", f"touch '{tmp_path}/made'; umask")
+    workspace.until("maker", "Completed")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert log_of(workspace, "maker").strip() == f"{mask:04o}"
+    assert (workspace.home / "workspace.db").stat().st_mode & 0o077 == 0
