@@ -11,9 +11,18 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local.controllers.command import TERMINAL
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import PROVIDER, REGION, ArmError, Call, error_body, not_found
+from aml_magics.local.wire import (
+    PROVIDER,
+    REGION,
+    ArmError,
+    Call,
+    bad_request,
+    error_body,
+    not_found,
+)
 
 PAGE = 100
+MOST = 2**61  # two of them are a number that SQLite knows
 USER = "local"
 
 
@@ -31,13 +40,28 @@ def shown(resource: Resource) -> Body:
     _, is_in_registry, below = resource.id.partition(f"/providers/{PROVIDER}/registries/")
     id_ = f"azureml://registries/{below}" if is_in_registry else resource.id
     head = {"id": id_, "name": resource.name, "type": kind}
-    return {**head, **resource.body, "systemData": system}
+    return {**head, **resource.body, "etag": resource.etag, "systemData": system}
 
 
 def answer(resource: Resource, created: bool, call: Call, **headers: str) -> Response:
     """201 with its Location for what is new, 200 for what was there."""
     location = {"Location": call.door.arm + str(call.request.url.path)} if created else {}
-    return JSONResponse(shown(resource), 201 if created else 200, {**location, **headers})
+    headers = {"ETag": resource.etag, **location, **headers}
+    return JSONResponse(shown(resource), 201 if created else 200, headers)
+
+
+def check_match(call: Call, id: str) -> None:  # noqa: A002
+    """Refuse a write whose If-Match or If-None-Match does not fit what is there.
+
+    Raises: ArmError 412. To be called in the transaction of the write.
+    """
+    resource = call.local.store.get(id)
+    etag = resource.etag if resource else None
+    wanted, unwanted = (call.request.headers.get(key) for key in ("if-match", "if-none-match"))
+    is_met = wanted is None or (etag is not None and wanted in ("*", etag))
+    if not is_met or (etag is not None and unwanted in ("*", etag)):
+        message = "The condition given in the request header(s) was not satisfied."
+        raise ArmError(412, "PreconditionFailed", message)
 
 
 def found(call: Call, id: str, message: str) -> Resource:  # noqa: A002
@@ -52,23 +76,27 @@ def page(
 ) -> Body:
     """A page of a listing, newest first, with the absolute URL of the next one."""
     query = call.query
-    top = _whole_number(query, "$top", PAGE)
-    skip = _whole_number(query, "$skiptoken", 2**62)
+    top = _whole_number(query, "$top", PAGE) or PAGE
+    skip = _whole_number(query, "$skip", 0)
+    before = _whole_number(query, "$skiptoken", MOST)
     view = query.get("listviewtype", "ActiveOnly")
-    rows = call.local.store.children(parent, kind, view=view, before=skip)
-    chosen = [row for row in rows if keep is None or keep(row)]
+    most = -1 if keep else skip + top + 1
+    rows = call.local.store.children(parent, kind, view=view, before=before, top=most)
+    chosen = [row for row in rows if keep is None or keep(row)][skip:]
     body: Body = {"value": [shown(row) for row in chosen[:top]]}
-    if len(chosen) > top > 0:
-        rest = {**call.request.query_params, "$skipToken": str(chosen[top - 1].sequence)}
+    if len(chosen) > top:
+        asked = call.request.query_params.items()
+        rest = {key: value for key, value in asked if key.lower() not in ("$skip", "$skiptoken")}
+        rest["$skipToken"] = str(chosen[top - 1].sequence)
         body["nextLink"] = f"{call.door.arm}{call.request.url.path}?{urlencode(rest)}"
     return body
 
 
 def _whole_number(query: Any, name: str, default: int) -> int:
-    try:
-        return int(query.get(name, default))
-    except ValueError as exc:
-        raise ArmError(400, "UserError", f"{name} is not a number: {query[name]}") from exc
+    text = query.get(name, str(default))
+    if not text.isdecimal() or len(text) > 19 or int(text) > MOST:
+        raise bad_request(f"{name} is not a whole number from 0: {text}")
+    return int(text)
 
 
 # Long-running operations: the operation's id names the resource, whose state is the answer.

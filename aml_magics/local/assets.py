@@ -74,9 +74,8 @@ def list_versions(call: Call) -> Response:
         rows = [row for row in call.local.store.of_kind(kind) if has_hash(row)]
         here = [row for row in rows if row.id.lower().startswith(call.workspace.id.lower() + "/")]
         return JSONResponse({"value": [arm.shown(row) for row in here[-1:]]})
-    return JSONResponse(
-        arm.page(call, parent, kind, lambda row: stage in (None, row.properties.get("stage")))
-    )
+    keep = stage and (lambda row: row.properties.get("stage") == stage)
+    return JSONResponse(arm.page(call, parent, kind, keep or None))
 
 
 def get_version(call: Call) -> Response:
@@ -107,6 +106,7 @@ def put_version(call: Call) -> Response:
     if asset.identify:
         call = _at_version(call, asset.identify(call, properties))
     with call.local.store.transaction():
+        arm.check_match(call, call.arm_id)
         if asset.complete:
             asset.complete(call, call.path["version"], properties)
         _check_frozen(call, asset, properties)
@@ -172,9 +172,9 @@ def _container(version: Body) -> Body:
 
 
 def _latest_and_next(call: Call, container: str, kind: str) -> Body:
-    versions = call.local.store.children(container, f"{kind}/versions")
-    active = [row.name for row in versions if not row.archived]
-    numbers = [int(row.name) for row in versions if row.name.isdecimal()]
+    versions = call.local.store.names(container, f"{kind}/versions")
+    active = [name for name, is_archived in versions if not is_archived]
+    numbers = [int(name) for name, _ in versions if name.isdecimal()]
     return {
         "latestVersion": active[0] if active else None,
         "nextVersion": str(max(numbers, default=0) + 1),

@@ -82,6 +82,7 @@ def put(call: Call) -> Response:
         raise bad_request(f"credentialsType is none of {', '.join(CREDENTIALS)}.")
     properties["credentials"] = credentials
     with store.transaction():
+        arm.check_match(call, call.arm_id)
         if properties["isDefault"]:
             _end_default(call)
         resource, created = store.put(call.arm_id, KIND, {"properties": properties})

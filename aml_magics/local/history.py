@@ -65,6 +65,12 @@ def children(call: Call) -> Response:
     return JSONResponse({"value": [], "continuationToken": None, "nextLink": None})
 
 
+def service_instances(call: Call) -> Response:
+    """No node offers a service: jobs have no SSH, Jupyter or TensorBoard of their own here."""
+    _job(call, call.path["run"])
+    return JSONResponse({"instances": {}})
+
+
 def run_data(call: Call) -> Response:
     """A run with its definition, as `jobs.download` asks for it."""
     job = _job(call, str(call.document().get("runId", "")))

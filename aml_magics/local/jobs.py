@@ -160,5 +160,18 @@ def cancel(call: Call) -> Response:
     )
 
 
+def delete(call: Call) -> Response:
+    """Remove a job that has ended, and its run; its artifacts stay in storage."""
+    resource = call.local.store.get(call.arm_id)
+    if resource is None:
+        return Response(status_code=204)
+    if resource.properties["status"] not in TERMINAL:
+        raise bad_request(f"The job {resource.name} has not ended: cancel it first.")
+    call.local.mlflow.store(call.workspace.account, "tracking").delete_run(resource.name)
+    call.local.store.delete(call.arm_id)
+    headers = arm.lro_headers(call, call.arm_id)
+    return Response(b"null", 202, headers, "application/json")
+
+
 def _missing(call: Call) -> ArmError:
     return not_found(f"Job {call.path['name']} not found.")

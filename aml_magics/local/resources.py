@@ -66,6 +66,7 @@ def put(call: Call) -> Response:
     check_name(call.path["name"])
     body, secret = _asked(call, kind)
     with call.local.store.transaction():
+        arm.check_match(call, call.arm_id)
         _check_parent(call, name, call.arm_id.rsplit("/", 2)[0])
         if kind.complete:
             kind.complete(call, body)
@@ -83,6 +84,7 @@ def patch(call: Call) -> Response:
     kind, name = _kind(call)
     asked = call.document()
     with call.local.store.transaction():
+        arm.check_match(call, call.arm_id)
         resource = _found(call, kind, call.arm_id)
         body = _merged(resource.body, asked)
         if not isinstance(body.get("properties"), dict):

@@ -163,11 +163,13 @@ ROUTES: tuple[Route, ...] = (
     ("POST", "{ws}/connections/{name}/listsecrets", resources.list_secrets),
     ("POST", "{ws}/schedules/{name}/trigger", resources.cannot_run),
     ("POST", "{ws}/featuresets/{name}/versions/{version}/backfill", resources.cannot_run),
+    ("POST", "{ws}/provisionManagedNetwork", resources.cannot_run),
     ("POST", "{ws}/serverlessEndpoints/{name}/(?:listKeys|regenerateKeys)", resources.cannot_run),
     # jobs
     ("GET", "{ws}/jobs", jobs.list_),
     ("GET", "{ws}/jobs/{name}", jobs.get),
     ("PUT", "{ws}/jobs/{name}", jobs.put),
+    ("DELETE", "{ws}/jobs/{name}", jobs.delete),
     ("POST", "{ws}/jobs/{name}/cancel", jobs.cancel),
     # online endpoints and their deployments
     ("GET", "{ws}/onlineEndpoints", endpoints.list_),
@@ -197,6 +199,7 @@ ROUTES: tuple[Route, ...] = (
     ("PATCH", _RUN, history.change_run),
     ("GET", _RUN + "/details", history.details),
     ("GET", _RUN + "/children", history.children),
+    ("GET", _RUN + "/serviceinstances/{node}", history.service_instances),
     ("POST", "/history/v1.0{ws}/rundata", history.run_data),
     ("POST", "/data/v1.0{ws}/dataversion/batchGetResolvedUris", history.resolved_uris),
     ("GET", _ARTIFACTS, history.list_artifacts),

@@ -59,6 +59,11 @@ class Resource(NamedTuple):
         return self.id.rpartition("/")[2]
 
     @property
+    def etag(self) -> str:
+        """Changes with every write of the resource."""
+        return f'"{self.sequence:x}-{self.modified_at}"'
+
+    @property
     def properties(self) -> Body:
         properties: Body = self.body["properties"]
         return properties
@@ -165,6 +170,16 @@ class Store:
                 (parent, kind, before if before is not None else 2**62, top),
             ).fetchall()
         return [_resource(row) for row in rows]
+
+    def names(self, parent: str, kind: str) -> list[tuple[str, bool]]:
+        """Names of the children of one kind and whether they are archived, newest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, archived FROM resources WHERE parent = ? AND kind = ?"
+                " ORDER BY sequence DESC",
+                (parent, kind),
+            ).fetchall()
+        return [(id_.rpartition("/")[2], bool(archived)) for id_, archived in rows]
 
     def of_kind(self, kind: str) -> list[Resource]:
         """Every resource of a kind in every workspace, oldest first: what a controller resumes."""

@@ -83,11 +83,19 @@ def destination(local: Local, ws: Workspace, uri: str) -> Path:
 
     Raises: ArmError: it is not named in a form known here.
     """
+    _check_scope(ws, uri)
     for pattern, resolve in _FORMS:
         match = re.match(pattern, uri, re.IGNORECASE)
         if match:
             return resolve(local, ws, match)
     raise bad_request(f"{uri} names no data that is on this machine.")
+
+
+def _check_scope(ws: Workspace, uri: str) -> None:
+    match = _SCOPED.match(uri)
+    own = (ws.subscription, ws.resource_group, ws.name)
+    if match and [part.lower() for part in match.groups()] != [part.lower() for part in own]:
+        raise bad_request(f"{uri} is of another workspace.")
 
 
 def _datastore(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
@@ -135,6 +143,11 @@ def _proxied(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
     return below(local.home / "storage", match["path"])
 
 
+_SCOPED = re.compile(
+    r"(?:azureml:(?://)?)?/?subscriptions/([^/]+)/resourcegroups/([^/]+)(?:/providers/[^/]+)?"
+    r"/workspaces/([^/]+)/",
+    re.IGNORECASE,
+)
 _FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...] = (
     (
         r"azureml://(?:subscriptions/.*?/)?datastores/(?P<store>[^/]+)/(?:paths/)?(?P<path>.*)$",

@@ -61,6 +61,40 @@ def bad_request(message: str) -> ArmError:
     return ArmError(400, "UserError", message, "BadRequest")
 
 
+# What the fields of a resource and of its properties are, whatever kind it is; null is none of it.
+FIELDS: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(
+        (
+            *("identity", "properties", "sku", "tags"),
+            *("credentials", "defaults", "environmentVariables", "flavors", "inputs", "outputs"),
+            *("mirrorTraffic", "traffic"),
+        ),
+        (dict, "a mapping"),
+    ),
+    **dict.fromkeys(
+        (
+            *("kind", "location", "codeUri", "dataType", "dataUri", "description", "displayName"),
+            *("experimentName", "image", "jobName", "modelType", "modelUri", "storageUri"),
+        ),
+        (str, "text"),
+    ),
+    **dict.fromkeys(
+        ("isAnonymous", "isArchived", "isDefault", "isEnabled"), (bool, "true or false")
+    ),
+}
+
+
+def check_fields(body: Mapping[str, Any]) -> None:
+    """Refuse a field that is not of the type it has in every kind of resource.
+
+    Raises: ArmError 400.
+    """
+    for name, value in body.items():
+        kind, words = FIELDS.get(name, (object, ""))
+        if value is not None and not isinstance(value, kind):
+            raise bad_request(f"The field {name!r} is {words}, not {type(value).__name__}.")
+
+
 def check_name(name: str) -> None:
     """Refuse a name that no resource may have: a path, a control character, an endless one.
 
@@ -98,6 +132,10 @@ class Workspace(NamedTuple):
         return str(uuid5(NAMESPACE_URL, self.id.lower()))
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 class Call(NamedTuple):
     """One request, routed: `path` holds the named groups of its pattern."""
 
@@ -129,10 +167,14 @@ class Call(NamedTuple):
         Raises: ArmError 400: it is not one.
         """
         try:
-            document = json.loads(self.body or b"{}")
-        except ValueError as exc:
+            document = json.loads(self.body or b"{}", parse_constant=_refuse_constant)
+            if b"\\ud" in self.body.lower():  # half a surrogate pair cannot be sent again
+                json.dumps(document, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as exc:
             message = f"The request content was invalid and could not be deserialized: {exc}"
             raise ArmError(400, "InvalidRequestContent", message) from exc
         if not isinstance(document, dict):
             raise ArmError(400, "InvalidRequestContent", "The request body is not a JSON object.")
+        check_fields(document)
+        check_fields(document.get("properties") or {})
         return document

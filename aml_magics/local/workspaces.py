@@ -15,6 +15,10 @@ from aml_magics.local.wire import PROVIDER, REGION, TENANT, ArmError, Call, Work
 KIND = "workspaces"
 GIVEN = ("kind", "tags", "identity", "location")  # kept beside the properties
 OWN = ("storageAccount", "workspaceId", "provisioningState", "discoveryUrl", "mlFlowTrackingUri")
+IN_REGISTRIES = {
+    *("codes", "components", "data", "environments", "models"),
+    *("datarefs", "import", "tempdatarefs"),
+}
 DIAGNOSES = (
     "userDefinedRoute",
     "networkSecurityRule",
@@ -49,6 +53,7 @@ def ensure(call: Call) -> None:
     """Any workspace that is asked for is made, unless it was deleted here: unmodified scripts
     bring their own names."""
     ws, store = call.workspace, call.local.store
+    _check_in_registry(call)
     is_made_now = call.request.method == "PUT" and not call.path["below"]
     if is_made_now or store.get(ws.id) is not None:
         return
@@ -59,6 +64,13 @@ def ensure(call: Call) -> None:
         )
         raise ArmError(404, "ResourceNotFound", message)
     create(call, {"properties": {}})
+
+
+def _check_in_registry(call: Call) -> None:
+    below = call.path["below"].strip("/").partition("/")[0].lower()
+    if call.workspace.collection != KIND and below not in IN_REGISTRIES:
+        message = f"The local workspace does not emulate {below or 'this'} in registries."
+        raise ArmError(501, "NotImplemented", message)
 
 
 def create(call: Call, asked: Body) -> Resource:

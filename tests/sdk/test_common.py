@@ -1,0 +1,139 @@
+"""What all kinds of resources have in common: paging, etags, refusals; never an answer of 500."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from azure.ai.ml import Input, command
+from azure.ai.ml.entities import Environment
+
+URI = "azureml://datastores/workspaceblobstore/paths/{}"
+GOOD = {
+    "data/x/versions/1": {"dataUri": URI, "dataType": "uri_file"},
+    "models/x/versions/1": {"modelUri": URI, "modelType": "custom_model", "flavors": {}},
+    "environments/x/versions/1": {"image": "x", "condaFile": "x", "build": {"contextUri": "x"}},
+    "codes/x/versions/1": {"codeUri": "x"},
+    "components/x/versions/1": {"componentSpec": {"type": "command", "inputs": {}}},
+    "featuresets/x/versions/1": {"specification": {"path": "x"}, "entities": []},
+    "datastores/x": {
+        "datastoreType": "AzureBlob",
+        "accountName": "a",
+        "containerName": "c",
+        "credentials": {"credentialsType": "None"},
+        "isDefault": True,
+    },
+    "computes/x": {"computeType": "AmlCompute", "properties": {"vmSize": "x"}},
+    "schedules/x": {"trigger": {"triggerType": "Cron"}, "action": {"actionType": "CreateJob"}},
+    "batchEndpoints/x": {"authMode": "x", "defaults": {"deploymentName": "x"}},
+    "connections/x": {"authType": "x", "category": "x", "credentials": {}, "metadata": {}},
+    "outboundRules/x": {"type": "FQDN", "destination": "x"},
+    "onlineEndpoints/xyz": {"authMode": "key", "traffic": {"a": 1}, "properties": {}},
+    "jobs/x": {
+        "jobType": "Sweep",
+        "displayName": "x",
+        "experimentName": "x",
+        "inputs": {"a": {"jobInputType": "literal", "value": "1"}},
+        "outputs": {"o": {"uri": "x"}},
+    },
+}
+COMMON = {"tags": {}, "description": "x", "properties": {}, "isArchived": False}
+BESIDE = ("tags", "location", "identity", "sku", "kind")
+JUNK = (3, "", [1], {"a": {"b": [1]}}, "x" * 3000)
+NO_JSON = (
+    *(b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 100_000),
+    *(b'{"properties": {"a": NaN}}', b'{"properties": {"a": "\\ud800"}}'),
+)
+
+
+def bodies(good):
+    """The good body with one thing in it spoilt, in every way."""
+    for field in {**COMMON, **good}:
+        for junk in JUNK:
+            yield {"properties": {**good, field: junk}}
+            if isinstance(good.get(field), dict):
+                for inner in good[field]:
+                    yield {"properties": {**good, field: {**good[field], inner: junk}}}
+    for field in BESIDE:
+        for junk in JUNK:
+            yield {"properties": good, field: junk}
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_no_body_makes_the_server_fail(arm, path):
+    for body in bodies(GOOD[path]):
+        for answer in (arm("PUT", f"./{path}", body), arm("GET", f"./{path.split('/')[0]}")):
+            assert answer.status_code in (200, 201, 400, 404, 409, 501), body
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_no_text_makes_the_server_fail(arm, path):
+    for text in NO_JSON:
+        assert arm("PUT", f"./{path}", text).status_code == 400, text
+
+
+def test_a_body_without_end_is_refused(arm):
+    assert arm("PUT", "./data/x/versions/1", b" " * (33 << 20)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "query", ["$top=x", "$top=-1", "$skip=x", "$skip=-1", "$skipToken=x", "$top=" + "9" * 40]
+)
+def test_a_page_that_is_none_is_refused(arm, query):
+    assert arm("GET", f"./data?{query}").status_code == 400
+
+
+def test_a_listing_goes_over_many_pages(client, connection, address, arm):
+    scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {connection.token}"
+        for number in range(1, 451):
+            body = {"properties": {"dataUri": URI.format(number), "dataType": "uri_file"}}
+            url = f"{address.url}{scope}/data/t/versions/{number}"
+            assert session.put(url, json=body, timeout=30).status_code == 201
+    versions = [data.version for data in client.data.list("t")]
+    assert versions == [str(number) for number in range(450, 0, -1)]
+    page = arm("GET", "./data/t/versions?$top=3&$skip=2").json()
+    assert [row["name"] for row in page["value"]] == ["448", "447", "446"]
+    following = requests.get(
+        page["nextLink"].replace(address.secure_url, address.url),
+        headers={"Authorization": f"Bearer {connection.token}"},
+        timeout=30,
+    ).json()
+    assert [row["name"] for row in following["value"]] == ["445", "444", "443"]
+
+
+@pytest.mark.parametrize("path", ["data/x/versions/1", "connections/x", "datastores/x"])
+def test_a_write_may_depend_on_the_etag(arm, path):
+    body = {"properties": GOOD[path]}
+    assert arm("PUT", f"./{path}", body, **{"If-Match": "*"}).status_code == 412
+    etag = arm("PUT", f"./{path}", body, **{"If-None-Match": "*"}).json()["etag"]
+    assert arm("PUT", f"./{path}", body, **{"If-None-Match": "*"}).status_code == 412
+    assert arm("PUT", f"./{path}", body, **{"If-Match": etag}).status_code == 200
+    stale = arm("PUT", f"./{path}", body, **{"If-Match": etag})
+    assert (stale.status_code, stale.json()["error"]["code"]) == (412, "PreconditionFailed")
+
+
+def test_of_many_writers_of_one_version_one_succeeds(arm):
+    def write(number):
+        body = {"properties": {"dataUri": URI.format(number), "dataType": "uri_file"}}
+        return arm("PUT", "./data/t/versions/1", body).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(write, range(8))) == [201] + 7 * [409]
+
+
+def test_data_of_another_workspace_is_not_taken_for_ones_own(client, arm):
+    scope = "subscriptions/s/resourcegroups/g/workspaces/other/datastores/workspaceblobstore"
+    job = command(
+        command="cat ${{inputs.x}}",
+        environment=Environment(image="none.invalid/none"),
+        compute="cpu",
+        inputs={"x": Input(type="uri_file", path=f"azureml://{scope}/paths/x.csv")},
+    )
+    name = client.jobs.create_or_update(job).name
+    body = {"properties": {"modelUri": f"azureml://{scope}/paths/x", "modelType": "custom_model"}}
+    answer = arm("PUT", "./models/m/versions/1", body)
+    assert (answer.status_code, "of another workspace" in answer.text) == (400, True)
+    assert client.jobs.get(name).name == name

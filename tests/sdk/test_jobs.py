@@ -1,0 +1,49 @@
+"""The control plane of jobs through the unmodified SDK; tests/local runs them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from azure.ai.ml import command
+from azure.ai.ml.entities import Environment
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
+
+@pytest.fixture
+def job():
+    environment = Environment(image="none.invalid/none")
+    return lambda line: command(command=line, environment=environment, compute="cpu")
+
+
+def ended(client, name):
+    while client.jobs.get(name).status not in ("Completed", "Failed", "Canceled"):
+        time.sleep(0.05)
+    return name
+
+
+def test_a_job_is_validated_before_it_is_sent(client, job):
+    assert client.jobs.validate(job("echo 1")).passed
+
+
+def test_a_job_that_has_ended_can_be_deleted(client, job):
+    name = ended(client, client.jobs.create_or_update(job("echo 1")).name)
+    assert client.jobs.show_services(name) is None
+    assert list(client.jobs.list(parent_job_name=name)) == []
+    client.jobs.begin_delete(name).result()
+    with pytest.raises(ResourceNotFoundError):
+        client.jobs.get(name)
+
+
+def test_a_job_that_runs_cannot_be_deleted(client, job):
+    name = client.jobs.create_or_update(job("sleep 60")).name
+    with pytest.raises(HttpResponseError, match="cancel it first"):
+        client.jobs.begin_delete(name).result()
+    client.jobs.begin_cancel(name).result()
+    assert client.jobs.get(name).status == "Canceled"
+
+
+def test_a_registry_runs_no_jobs(arm):
+    scope = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices"
+    answer = arm("PUT", f"{scope}/registries/azureml/jobs/x", {"properties": {}})
+    assert (answer.status_code, "in registries" in answer.text) == (501, True)
