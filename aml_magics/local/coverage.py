@@ -1,0 +1,170 @@
+"""What is emulated and how, as docs/coverage.md tells it.
+
+`python -m aml_magics.local.coverage > docs/coverage.md` writes that file anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aml_magics.local.resources import cannot_run
+from aml_magics.local.routes import ROUTES
+
+REAL, STORED, REFUSED, CLIENT = "real", "stored only", "501", "client only"
+# Modules and asset kinds whose resources come back as they were put, and do nothing.
+STORED_MODULES = {"computes", "groups", "indexes", "resources"}
+STORED_ASSETS = {"components", "featuresets", "featurestoreEntities"}
+
+
+class Group(NamedTuple):
+    """Operations of one group of `MLClient`, by how they are answered.
+
+    `client`: no request is sent, or the work is done by a package that is not the SDK's own.
+    """
+
+    real: str = ""
+    stored: str = ""
+    refused: str = ""
+    client: str = ""
+
+
+_LIFE = "begin_create_or_update begin_delete get list"
+_ASSET = "archive create_or_update get list restore"
+OPERATIONS = {
+    "azure_openai_deployments": Group(refused="list"),
+    "batch_deployments": Group(stored=f"{_LIFE} list_jobs"),
+    "batch_endpoints": Group(stored=f"{_LIFE} list_jobs", refused="invoke"),
+    "capability_hosts": Group(refused="begin_create_or_update begin_delete get"),
+    "components": Group(stored=f"{_ASSET} download", client="prepare_for_sign validate"),
+    "compute": Group(
+        real="list_sizes list_usage",
+        stored=f"{_LIFE} begin_attach begin_restart begin_start begin_stop begin_update list_nodes",
+        refused="enable_sso",
+    ),
+    "connections": Group(stored="create_or_update delete get list"),
+    "data": Group(
+        real=_ASSET, refused="import_data list_materialization_status share", client="mount"
+    ),
+    "datastores": Group(
+        real="get get_default list", stored="create_or_update delete", client="mount"
+    ),
+    "deployment_templates": Group(refused=f"{_ASSET} delete"),
+    "environments": Group(real=_ASSET, refused="share"),
+    "evaluators": Group(stored="create_or_update download get list"),
+    "feature_sets": Group(
+        stored="archive begin_create_or_update get list list_materialization_operations restore",
+        refused="begin_backfill get_feature list_features",
+    ),
+    "feature_store_entities": Group(stored="archive begin_create_or_update get list restore"),
+    "feature_stores": Group(
+        stored="begin_create begin_delete begin_update get list", refused="begin_provision_network"
+    ),
+    "indexes": Group(stored="create_or_update get list", refused="build_index"),
+    "jobs": Group(
+        real="archive begin_cancel begin_delete create_or_update download get list restore "
+        "show_services stream update",
+        client="validate",
+    ),
+    "marketplace_subscriptions": Group(stored=_LIFE),
+    "models": Group(real=f"{_ASSET} download", refused="package share"),
+    "online_deployments": Group(real=f"{_LIFE} get_logs"),
+    "online_endpoints": Group(real=f"{_LIFE} begin_regenerate_keys get_keys invoke"),
+    "registries": Group(real="begin_create begin_delete get list"),
+    "schedules": Group(stored=f"{_LIFE} begin_disable begin_enable", refused="trigger"),
+    "serverless_endpoints": Group(stored=_LIFE, refused="begin_regenerate_keys get_keys"),
+    "workspace_outbound_rules": Group(stored="begin_create begin_remove begin_update get list"),
+    "workspaces": Group(
+        real="begin_create begin_delete begin_diagnose begin_sync_keys begin_update get get_keys "
+        "list",
+        refused="begin_provision_network",
+    ),
+}
+NOTES = {
+    "batch_endpoints": "Nothing scores yet; `invoke` is refused.",
+    "compute": "A compute is a name for this machine: any name is one, and runs jobs here.",
+    "datastores": "The workspace's own hold files; others are descriptions of places elsewhere.",
+    "environments": "A conda file is built; an image or a curated name is the daemon's Python.",
+    "jobs": "Command jobs run; jobs of any other type are refused.",
+    "online_deployments": "MLflow models are served; scoring scripts are refused.",
+    "schedules": "Kept, enabled and disabled; none triggers anything yet.",
+    "workspaces": (
+        "A name that is asked for is made on the spot, so that a hub, project or feature store "
+        "can be created only where `AML_LOCAL_STRICT=1` is set."
+    ),
+}
+INTRODUCTION = """# What the local workspace emulates
+
+This file is generated: `python -m aml_magics.local.coverage > docs/coverage.md`.
+
+- **real**: done as Azure does it, on this machine.
+- **stored only**: kept and given back, with the states and answers that clients wait for. It runs
+  nothing, and nothing is claimed to run.
+- **501**: refused by name; the daemon's log says so too.
+- **client only**: no request reaches a workspace.
+
+Any request that is not in the second table answers 501 as well.
+"""
+
+
+def document() -> str:
+    """The text of docs/coverage.md."""
+    operations = ["| group | " + " | ".join((REAL, STORED, REFUSED, CLIENT)) + " | note |"]
+    operations += ["|---" * 6 + "|", *map(_operation_row, OPERATIONS)]
+    routes = ["| request | how |", "|---|---|"]
+    routes += [f"| `{verbs} {path}` | {how} |" for verbs, path, how in requests()]
+    return "\n".join(
+        [
+            INTRODUCTION,
+            "## Operations of `azure.ai.ml.MLClient` 1.35\n",
+            *operations,
+            "\n## Requests\n",
+            *routes,
+            "",
+        ]
+    )
+
+
+def requests() -> Iterator[tuple[str, str, str]]:
+    """Every row of ROUTES as verbs, readable path and how it is answered."""
+    for verbs, pattern, function in ROUTES:
+        module = function.__module__.rpartition(".")[2]
+        for path in _paths(pattern):
+            is_told = "/locations/" in path  # what the daemon finds out when it is asked
+            is_kept = module in STORED_MODULES and not is_told
+            is_stored = is_kept or bool(STORED_ASSETS & {*path.split("/")})
+            how = STORED if is_stored else REAL
+            yield verbs, path, REFUSED if function is cannot_run else how
+
+
+def _operation_row(name: str) -> str:
+    cells = [", ".join(sorted(operations.split())) for operations in OPERATIONS[name]]
+    return f"| {name} | {' | '.join(cells)} | {NOTES.get(name, '')} |"
+
+
+def _paths(pattern: str) -> list[str]:
+    """A pattern as paths to read: one for each collection, optional parts left out."""
+    text = pattern.replace("{ws}", "/{workspace}").replace(":path}", "}").replace("\\.", ".")
+    text = re.sub(r"\\d", "1", text).replace("[^/]+", "*")
+    text = text.replace("/subscriptions/{subscription}/resourceGroups/{group}", "/{group}")
+    text = text.replace("/subscriptions/{subscription}", "/{subscription}")
+    while text != (text := _GROUP.sub(_readable, text)):
+        pass
+    choices = re.search(r"\(\?P<\w+>([^()]*)\)", text)
+    if choices is None:
+        return [text]
+    head, tail = text[: choices.start()], text[choices.end() :]
+    options = [choices[1]] if "{" in choices[1] else choices[1].split("|")
+    return [path for option in options for path in _paths(head + option + tail)]
+
+
+_GROUP = re.compile(r"\(\?:([^()]*)\)(\??)")
+
+
+def _readable(match: re.Match[str]) -> str:
+    return "" if match[2] else f"{{{match[1].replace('|', ',')}}}"
+
+
+if __name__ == "__main__":
+    print(document(), end="")  # noqa: T201
