@@ -55,6 +55,7 @@ def put_container(call: Call) -> Response:
     kind, body = _kind(call), _properties(call)
     body["properties"] = {**_CONTAINER, **body["properties"]}
     resource, created = call.local.store.put(call.arm_id, kind, body)
+    resource.properties.update(_latest_and_next(call, call.arm_id, kind))
     return arm.answer(resource, created, call)
 
 
@@ -216,7 +217,8 @@ def _complete_environment(call: Call, version: str, properties: Body) -> None:
 
 
 _CONTAINER: Body = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
-_COMMON: Body = {**_CONTAINER, "isAnonymous": False}
+_UNSET = dict.fromkeys(("autoDeleteSetting", "intellectualProperty", "stage"))
+_COMMON: Body = {**_CONTAINER, **_UNSET, "isAnonymous": False}
 _FEATURES: Body = {"stage": None, "provisioningState": "Succeeded"}
 DEFAULT_VERSION = "azureml_default"  # what clients ask for when they name no version
 ASSETS = {

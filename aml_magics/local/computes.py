@@ -31,6 +31,7 @@ TYPES: dict[str, Body] = {
             0,
         ),
         "allocationState": "Steady",
+        "allocationStateTransitionTime": None,
         "errors": None,
         "remoteLoginPortPublicAccess": "NotSpecified",
         "osType": "Linux",

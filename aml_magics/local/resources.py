@@ -74,7 +74,8 @@ def put(call: Call) -> Response:
         if secret is not None:
             call.local.store.note(call.arm_id, "secret", secret)
     headers = arm.lro_headers(call, call.arm_id, kind.dialect) if kind.dialect else {}
-    headers.pop("Location", None)
+    if headers:
+        headers["Location"] = call.door.arm + str(call.request.url.path)
     status = 201 if kind.dialect == "mfe" else 200
     return JSONResponse(_shown(call, kind, resource), status, headers)
 
@@ -214,6 +215,10 @@ def _complete_schedule(call: Call, body: Body) -> None:
         value = body["properties"][field]
         if not isinstance(value, dict) or not isinstance(value.get(tag), str):
             raise bad_request(f"The {field} of a schedule has a {tag}.")
+    body["properties"]["trigger"] = {"endTime": None, **body["properties"]["trigger"]}
+    job = body["properties"]["action"].get("jobDefinition")
+    if isinstance(job, dict):
+        body["properties"]["action"]["jobDefinition"] = {**_SCHEDULED_JOB, **job}
 
 
 def _refuse_enabled(schedule: Resource) -> None:
@@ -227,6 +232,12 @@ def _show_serverless(call: Call, body: Body) -> None:
 
 
 _PLAN = dict.fromkeys(("publisherId", "offerId", "planId"))
+_SCHEDULED_JOB: Body = {
+    **dict.fromkeys(("description", "displayName", "componentId", "notificationSetting")),
+    **dict.fromkeys(("computeId", "identity", "inputs", "outputs", "services")),
+    "status": "NotStarted",
+    "isArchived": False,
+}
 _TAGGED: Body = {"tags": {}, "location": REGION}
 KINDS: dict[str, Kind] = {
     "schedules": Kind(

@@ -175,7 +175,11 @@ def _shown(call: Call, ws: Workspace) -> Body:
         **body,
         "type": f"{PROVIDER}/workspaces",
         "identity": {**identity, **(body.get("identity") or {})},
-        "properties": {**_properties(call, ws), **row.properties},
+        "properties": {
+            **_properties(call, ws),
+            "creationTime": row.created_at,
+            **row.properties,
+        },
     }
 
 
@@ -200,6 +204,12 @@ def _properties(call: Call, ws: Workspace) -> dict[str, Any]:
         "discoveryUrl": f"{call.door.api}/discovery",
         "mlFlowTrackingUri": call.door.mlflow(ws.id),
         "sdkTelemetryAppInsightsKey": None,
+        "notebookInfo": None,
+        "linkedModelInventoryArmId": None,
+        "privateLinkCount": 0,
+        "sasGetterUri": "",
+        "enableDataIsolation": False,
+        "managedNetwork": None,
     }
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from azure.ai.ml.constants import WorkspaceKind
-from azure.ai.ml.entities import Data, Hub, Project, Workspace
+from azure.ai.ml.entities import Data, FeatureStore, Hub, Project, Workspace
 from azure.core.exceptions import ResourceNotFoundError
 
 
@@ -85,3 +85,14 @@ def test_a_strange_deployment_is_not_emulated(arm):
     assert arm("PUT", path, body).status_code == 501
     assert arm("PUT", path, {"properties": 3}).status_code == 400
     assert arm("GET", path).status_code == 404
+
+
+def test_a_feature_store_is_a_workspace_of_its_kind(strict_client, name):
+    stores = strict_client.feature_stores
+    made = stores.begin_create(FeatureStore(name=name, description="One.")).result()
+    assert (made.name, made.description) == (name, "One.")
+    assert name in [found.name for found in stores.list()]
+    assert stores.get(name).name == name
+    stores.begin_delete(name).result()
+    with pytest.raises(ResourceNotFoundError):
+        stores.get(name)
