@@ -9,7 +9,7 @@ from typing import NamedTuple
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, components, registry, uris
-from aml_magics.local.store import Body, Resource
+from aml_magics.local.store import Body
 from aml_magics.local.wire import ArmError, Call, check_name, not_found
 
 
@@ -64,17 +64,11 @@ def list_versions(call: Call) -> Response:
     asset, wanted, stage = _asset(call), call.query.get("hash"), call.query.get("stage")
     if asset.adopt:
         asset.adopt(call)
-
-    def has_hash(resource: Resource) -> bool:
-        known = resource.properties.get("properties") or {}
-        return wanted is None or known.get("hash_sha256") == wanted
-
-    parent = call.arm_id.rpartition("/")[0]
-    kind = f"{_kind(call)}/versions"
     if wanted is not None:  # Any code asset with that content will do, whatever its name.
-        rows = [row for row in call.local.store.of_kind(kind) if has_hash(row)]
-        here = [row for row in rows if row.id.lower().startswith(call.workspace.id.lower() + "/")]
-        return JSONResponse({"value": [arm.shown(row) for row in here[-1:]]})
+        id_ = call.local.store.noted(f"{call.workspace.id}/codes", f"sha256 {wanted}")
+        known = call.local.store.get(id_) if id_ else None
+        return JSONResponse({"value": [arm.shown(known)] if known else []})
+    parent, kind = call.arm_id.rpartition("/")[0], f"{_kind(call)}/versions"
     keep = stage and (lambda row: row.properties.get("stage") == stage)
     return JSONResponse(arm.page(call, parent, kind, keep or None))
 
@@ -182,6 +176,21 @@ def _latest_and_next(call: Call, container: str, kind: str) -> Body:
     }
 
 
+def _complete_code(call: Call, version: str, properties: Body) -> None:
+    """Know a snapshot by its content; the place that its content has is not changed."""
+    old = call.local.store.get(call.arm_id)
+    wanted, known = _hash(properties), _hash(old.properties) if old else None
+    if old and wanted == known:
+        properties["codeUri"] = old.properties["codeUri"]
+    if wanted:
+        call.local.store.note(f"{call.workspace.id}/codes", f"sha256 {wanted}", call.arm_id)
+
+
+def _hash(properties: Body) -> str | None:
+    found: str | None = (properties.get("properties") or {}).get("hash_sha256")
+    return found
+
+
 def _complete_data(call: Call, version: str, properties: Body) -> None:
     properties["dataUri"] = uris.long_uri(call.workspace, properties.get("dataUri") or "")
 
@@ -225,6 +234,8 @@ ASSETS = {
     "codes": Asset(
         {**_COMMON, "codeUri": None, "provisioningState": "Succeeded"},
         "Code version with name: {name} version: {version} not found.",
+        _complete_code,
+        frozen=("codeUri",),
     ),
     "components": Asset(
         {**_CONTAINER, "isAnonymous": False},

@@ -99,3 +99,19 @@ def test_the_second_writer_of_a_version_is_refused(client, arm):
     assert [first.status_code, again.status_code, other.status_code] == [201, 200, 409]
     with pytest.raises(HttpResponseError, match="whose dataUri cannot be changed"):
         client.data.create_or_update(Data(name="t", version="1", path=uri.format("c")))
+
+
+def test_a_snapshot_is_found_by_its_content(arm):
+    def put(name, content, place):
+        own = {"hash_sha256": content, "hash_version": "202208"}
+        body = {"properties": {"properties": own, "codeUri": f"https://a.invalid/{place}"}}
+        return arm("PUT", f"./codes/{name}/versions/1", body)
+
+    assert arm("GET", "./codes/any/versions?hash=aa&hashVersion=202208").json()["value"] == []
+    assert put("one", "aa", "first").status_code == 201
+    (found,) = arm("GET", "./codes/any/versions?hash=aa&hashVersion=202208").json()["value"]
+    assert found["id"].endswith("/codes/one/versions/1")
+    again = put("one", "aa", "second")
+    assert (again.status_code, again.json()["properties"]["codeUri"][-5:]) == (200, "first")
+    assert put("one", "bb", "second").status_code == 409
+    assert arm("GET", "./codes/any/versions?hash=bb&hashVersion=202208").json()["value"] == []
