@@ -101,7 +101,8 @@ class Tracking:
     def forget(self, account: str) -> None:
         """Remove a workspace's experiments, runs and registered models."""
         with self._lock:
-            self._stores.pop(account, None)
+            for store in self._stores.pop(account, {}).values():
+                store.engine.dispose()  # MLflow keeps engines by URL, with the old file open
             for path in (self._local.home / "mlflow").glob(f"{account}.db*"):
                 path.unlink()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from uuid import uuid4
 
+import mlflow
+import psutil
 import pytest
+from azure.ai.ml import command
 from azure.ai.ml.constants import WorkspaceKind
-from azure.ai.ml.entities import Data, FeatureStore, Hub, Project, Workspace
+from azure.ai.ml.entities import Data, Environment, FeatureStore, Hub, Project, Workspace
 from azure.core.exceptions import ResourceNotFoundError
 
 
@@ -31,6 +35,7 @@ def test_a_workspace_is_created_changed_and_deleted(strict_client, name):
 
 
 def test_a_deleted_workspace_is_made_again_only_by_creating_it(client, tmp_path):
+    mlflow.create_experiment("gone")
     (tmp_path / "x.txt").write_text("x")
     name = client.workspace_name
     client.data.create_or_update(Data(name="x", path=tmp_path / "x.txt", type="uri_file"))
@@ -39,12 +44,33 @@ def test_a_deleted_workspace_is_made_again_only_by_creating_it(client, tmp_path)
         list(client.data.list())
     client.workspaces.begin_create(Workspace(name=name)).result()
     assert list(client.data.list()) == []
+    assert [found.name for found in mlflow.search_experiments()] == ["Default"]
+    mlflow.create_experiment("new")
     assert client.datastores.get_default().name == "workspaceblobstore"
 
 
 def test_creating_what_was_made_on_demand_changes_it(client, name):
     made = client.workspaces.begin_create(Workspace(name=name, display_name="New")).result()
     assert made.display_name == "New"
+
+
+def test_what_runs_in_a_deleted_workspace_is_ended(client):
+    environment = Environment(image="none.invalid/none")
+    sleep = command(command="sleep 602", environment=environment, compute="cpu")
+    job = client.jobs.create_or_update(sleep)
+    while client.jobs.get(job.name).status != "Running":
+        time.sleep(0.05)
+    client.workspaces.begin_delete(client.workspace_name, delete_dependent_resources=False).result()
+    deadline = time.monotonic() + 20
+    while sleeping() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not sleeping()
+
+
+def sleeping():
+    """Whether any process of the job of that test is there."""
+    lines = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
+    return any(line[-2:] == ["sleep", "602"] for line in lines)
 
 
 @pytest.mark.parametrize("scope", ["resource_group", "subscription"])
