@@ -50,8 +50,10 @@ def list_(call: Call) -> Response:
 
 
 def ensure(call: Call) -> None:
-    """Any workspace that is asked for is made, unless it was deleted here: unmodified scripts
-    bring their own names."""
+    """Make any workspace that is asked for: unmodified scripts bring their own names.
+
+    Raises: ArmError 404: it was deleted here, or nothing is made on demand (strict).
+    """
     ws, store = call.workspace, call.local.store
     _check_in_registry(call)
     is_made_now = call.request.method == "PUT" and not call.path["below"]

@@ -10,6 +10,7 @@ from azure.ai.ml.entities import (
     SynapseSparkCompute,
     VirtualMachineCompute,
     VirtualMachineSshSettings,
+    Workspace,
 )
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
@@ -82,3 +83,11 @@ def test_sizes_and_usage_are_this_machines(client):
     assert [size.name for size in client.compute.list_sizes()] == ["LOCAL"]
     (usage,) = client.compute.list_usage()
     assert usage.limit >= 1
+
+
+def test_where_nothing_is_made_on_demand_a_compute_must_be_there(strict_client):
+    strict_client.workspaces.begin_create(Workspace(name=strict_client.workspace_name)).result()
+    with pytest.raises(ResourceNotFoundError):
+        strict_client.compute.get("cpu")
+    strict_client.compute.begin_create_or_update(KINDS["amlcompute"]).result()
+    assert strict_client.compute.get("cpu").type == "amlcompute"

@@ -47,3 +47,11 @@ def test_a_registry_runs_no_jobs(arm):
     scope = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices"
     answer = arm("PUT", f"{scope}/registries/azureml/jobs/x", {"properties": {}})
     assert (answer.status_code, "in registries" in answer.text) == (501, True)
+
+
+@pytest.mark.parametrize("compute", [None, "serverless"])
+def test_a_job_without_a_compute_is_serverless(client, compute):
+    environment = Environment(image="none.invalid/none")
+    asked = command(command="echo 1", environment=environment, compute=compute)
+    name = ended(client, client.jobs.create_or_update(asked).name)
+    assert client.jobs.get(name).status == "Completed"
