@@ -12,6 +12,7 @@ from aml_magics.local.wire import Workspace, bad_request, not_found
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
+LONGEST = 255  # bytes in the name of a file
 ARTIFACTS = "azureml"  # the container of workspaceartifactstore, as on Azure
 
 
@@ -32,11 +33,13 @@ def container(local: Local, account: str, name: str) -> Path:
 def below(folder: Path, name: str) -> Path:
     """A path inside `folder`.
 
-    Raises: ArmError 400: the name would leave it.
+    Raises: ArmError 400: the name would leave it, or has a part that no file may be called.
     """
     parts = [part for part in name.split("/") if part]
     if ".." in parts or "\\" in name or "\0" in name:
         raise bad_request(f"The path {name!r} leaves its container.")
+    if any(len(part.encode()) > LONGEST for part in parts):
+        raise bad_request(f"The path {name[:80]!r}… has a part of more than {LONGEST} bytes.")
     return folder.joinpath(*parts)
 
 

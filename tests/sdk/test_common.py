@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,9 @@ import requests
 from azure.ai.ml import Input, command
 from azure.ai.ml.entities import Environment
 
+from aml_magics.local import coverage
+
+GROUP = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/tests"
 URI = "azureml://datastores/workspaceblobstore/paths/{}"
 GOOD = {
     "data/x/versions/1": {"dataUri": URI, "dataType": "uri_file"},
@@ -40,6 +44,7 @@ GOOD = {
 }
 COMMON = {"tags": {}, "description": "x", "properties": {}, "isArchived": False}
 BESIDE = ("tags", "location", "identity", "sku", "kind")
+ELSEWHERE = ("/mlflow", "/login", "/msi")  # not answered in ARM's terms
 JUNK = (3, "", [1], {"a": {"b": [1]}}, "x" * 3000)
 NO_JSON = (
     *(b"{", b"[]", b"null", b'"x"', b"\xff", b"[" * 100_000),
@@ -65,6 +70,26 @@ def test_no_body_makes_the_server_fail(arm, path):
     for body in bodies(GOOD[path]):
         for answer in (arm("PUT", f"./{path}", body), arm("GET", f"./{path.split('/')[0]}")):
             assert answer.status_code in (200, 201, 400, 404, 409, 501), body
+
+
+def paths():
+    """Every request that is answered, its scopes filled in; but not the end of the workspace."""
+    workspace = f"{GROUP}/providers/Microsoft.MachineLearningServices/workspaces/odd"
+    subscription = GROUP.rpartition("/resourceGroups")[0]
+    for verbs, path, _ in coverage.requests():
+        there = path.replace("/{workspace}", workspace).replace("/{group}", GROUP)
+        there = there.replace("/{subscription}", subscription)
+        for verb in verbs.split():
+            if not there.startswith(ELSEWHERE) and (verb, there) != ("DELETE", workspace):
+                yield verb, there
+
+
+@pytest.mark.parametrize("name", ["x", "..%2f..", "%00", "a" * 300, "%ff", "é"])
+def test_no_path_makes_the_server_fail(arm, name):
+    for verb, path in paths():
+        body = None if verb in ("GET", "HEAD", "DELETE") else b'{"properties": {}}'
+        answer = arm(verb, re.sub(r"\{[^}]*\}", name, path), body)
+        assert answer.status_code not in (500, 507), (verb, path)
 
 
 @pytest.mark.parametrize("path", GOOD)
