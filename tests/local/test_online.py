@@ -290,7 +290,8 @@ def test_tokens_open_an_endpoint_that_asks_for_them(arm, deployed, address):
 
 def test_a_model_that_does_not_load_fails_its_deployment_with_the_log(arm, deployed, address):
     uri = arm("GET", "/models/iris/versions/1").json()["properties"]["modelUri"]
-    (folder,) = {path.parent for path in (address.home / "storage").rglob("MLmodel")}
+    place = uri.partition("/paths/")[2]
+    (folder,) = (address.home / "storage").glob(f"*/*/{place}")
     broken = folder.with_name("broken")
     broken.mkdir()
     (broken / "MLmodel").write_text("flavors: {}\n")
