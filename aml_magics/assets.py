@@ -131,7 +131,7 @@ def show(
     """
     with client.calling(session, hint=f"%aml {kind} list") as ml:
         return Asset(
-            kind, plain(_get(ml, kind, name, version, label=label, endpoint_name=endpoint_name))
+            kind, plain(find(ml, kind, name, version, label=label, endpoint_name=endpoint_name))
         )
 
 
@@ -184,7 +184,7 @@ def update(
             "nothing to change", hint=f"%aml {kind} update -n {name} --set FIELD=VALUE"
         )
     with client.calling(session, hint=f"%aml {kind} list") as ml:
-        entity = _get(ml, kind, name, version, label=label, endpoint_name=endpoint_name)
+        entity = find(ml, kind, name, version, label=label, endpoint_name=endpoint_name)
         for path, value in changes.items():
             _assign(entity, path, value)
         saved = _save(ml, kind, entity, no_wait)
@@ -227,6 +227,21 @@ def plain(entity: Any) -> dict[str, Any]:
     return {str(key): _plain_value(value) for key, value in entity._to_dict().items()}
 
 
+def find(
+    ml: Any, kind: str, name: str, version: str = "", *, label: str = "", endpoint_name: str = ""
+) -> Any:
+    """The SDK's entity of that name; a versioned one also by ``NAME:VERSION`` or ``NAME@LABEL``."""
+    operations = getattr(ml, KINDS[kind].operations)
+    if endpoint_name:
+        return operations.get(name=name, endpoint_name=endpoint_name)
+    if not KINDS[kind].versioned:
+        return operations.get(name)
+    name, in_name, label_in_name = named(name)
+    version, label = version or in_name, label or label_in_name
+    chosen = {"version": version} if version else {"label": label or "latest"}
+    return operations.get(name, **chosen)
+
+
 def named(text: str) -> tuple[str, str, str]:
     """Name, version and label of ``[azureml:]NAME[:VERSION|@LABEL]``."""
     text = text.removeprefix("azureml:")
@@ -244,20 +259,6 @@ def _plain_value(value: Any) -> Any:
         return value
     member = ENUM_MEMBER.fullmatch(str(value))
     return member.group(1).capitalize() if member else str(value)
-
-
-def _get(
-    ml: Any, kind: str, name: str, version: str = "", *, label: str = "", endpoint_name: str = ""
-) -> Any:
-    operations = getattr(ml, KINDS[kind].operations)
-    if endpoint_name:
-        return operations.get(name=name, endpoint_name=endpoint_name)
-    if not KINDS[kind].versioned:
-        return operations.get(name)
-    name, in_name, label_in_name = named(name)
-    version, label = version or in_name, label or label_in_name
-    chosen = {"version": version} if version else {"label": label or "latest"}
-    return operations.get(name, **chosen)
 
 
 def _save(ml: Any, kind: str, entity: Any, no_wait: bool) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_magics import client, rest, settings
-from aml_magics.assets import Asset, named, plain
+from aml_magics.assets import Asset, find, plain
 from aml_magics.errors import AmlError, BadInput, DeploymentFailed, NotFound
 from aml_magics.records import Fields, Secret, Text
 from aml_magics.session import Session
@@ -36,9 +36,7 @@ def deploy(
     Raises: NotFound: no such model. DeploymentFailed: it did not become ready.
     """
     with client.calling(session, hint="%aml model list") as ml:
-        name, version, label = named(model)
-        chosen = {"version": version} if version else {"label": label or "latest"}
-        registered = ml.models.get(name, **chosen)
+        registered = find(ml, "model", model)
     tell(f"model {registered.name}:{registered.version}\n")
     traffic = _ensure_endpoint(session, endpoint, tell)
     started = time.monotonic()

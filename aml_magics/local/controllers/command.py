@@ -164,15 +164,14 @@ class Run:
         self._check()
         if not in_time:
             raise Failed(f"The job ran into its limit of {timeout:.0f} seconds.")
-        self.status("Finalizing")
-        self._keep_outputs()
-        raise self._outcome()
-
-    def _outcome(self) -> Ended:
         code = processes.exit_code(self._exit_file)
+        self.status("Finalizing", **({} if code is None else {"ExitCode": str(code)}))
+        self._keep_outputs()
+        raise self._outcome(code)
+
+    def _outcome(self, code: int | None) -> Ended:
         if code is None:
             return Failed(f"The process of the job was killed.\n{self._tail(USER_LOG)}")
-        self.status("Finalizing", ExitCode=str(code))
         if code == 0:
             return Ended()
         return Failed(
@@ -208,7 +207,6 @@ class Run:
         return environments.interpreter(self.local, row.properties if row else None, say, run)
 
     def _build_step(self, command: list[str], log: Path) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
         exit_file = self._folder / "build-exit"
         exit_file.unlink(missing_ok=True)
         env = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
@@ -241,7 +239,7 @@ class Run:
             if given:
                 values[f"inputs.{name}"] = self._input(root / "inputs" / name, given)
         for name, given in (job.get("outputs") or {}).items():
-            values[f"outputs.{name}"] = self._output(root / "outputs" / name, name, given)
+            values[f"outputs.{name}"] = self._output(root / "outputs" / name, given)
         return values
 
     def _input(self, place: Path, given: Body) -> str:
@@ -255,7 +253,7 @@ class Run:
         place.symlink_to(path)
         return str(place)
 
-    def _output(self, place: Path, name: str, given: Body) -> str:
+    def _output(self, place: Path, given: Body) -> str:
         path = uris.destination(self.local, self.job.ws, given["uri"])
         place.parent.mkdir(parents=True, exist_ok=True)
         if given["jobOutputType"] == "uri_file":
