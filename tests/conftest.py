@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import requests
 
 from aml_magics.local import daemon
 
@@ -107,3 +108,17 @@ def strict_address(tmp_path_factory):
 def strict_client(strict_address, monkeypatch):
     """The unmodified SDK on a workspace that is not there yet."""
     return client_of(connect(strict_address, monkeypatch))
+
+
+@pytest.fixture
+def arm(address, connection):
+    """Send a request past the SDK; a path that begins with `./` is inside the workspace."""
+    scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]
+
+    def send(verb, path, body=None, **headers):
+        url = address.url + (scope + path[1:] if path.startswith(".") else path)
+        headers = {"Authorization": f"Bearer {connection.token}", **headers}
+        options = {"data" if isinstance(body, bytes) else "json": body}
+        return requests.request(verb, url, headers=headers, timeout=30, **options)
+
+    return send

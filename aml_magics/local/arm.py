@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local.controllers.command import TERMINAL
+from aml_magics.local.controllers.run import TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     PROVIDER,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, components, registry, uris
-from aml_magics.local.store import Body
-from aml_magics.local.wire import ArmError, Call, check_name, not_found
+from aml_magics.local import arm, blobs, components, doors, registry, uris
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import ArmError, Call, Workspace, check_name, not_found
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
 
 
 class Asset(NamedTuple):
@@ -37,7 +41,7 @@ def list_containers(call: Call) -> Response:
     body = arm.page(call, call.workspace.id, kind, lambda row: row.name != components.ANONYMOUS)
     for container in body["value"]:
         id_ = f"{call.arm_id}/{container['name']}"
-        container["properties"].update(_latest_and_next(call, id_, kind))
+        container["properties"].update(_latest_and_next(call.local, id_, kind))
     return JSONResponse(body)
 
 
@@ -46,7 +50,7 @@ def get_container(call: Call) -> Response:
     if asset.adopt:
         asset.adopt(call)
     body = arm.shown(arm.found(call, call.arm_id, asset.missing.format(**call.path, version="")))
-    body["properties"].update(_latest_and_next(call, call.arm_id, _kind(call)))
+    body["properties"].update(_latest_and_next(call.local, call.arm_id, _kind(call)))
     return JSONResponse(body)
 
 
@@ -55,7 +59,7 @@ def put_container(call: Call) -> Response:
     kind, body = _kind(call), _properties(call)
     body["properties"] = {**_CONTAINER, **body["properties"]}
     resource, created = call.local.store.put(call.arm_id, kind, body)
-    resource.properties.update(_latest_and_next(call, call.arm_id, kind))
+    resource.properties.update(_latest_and_next(call.local, call.arm_id, kind))
     return arm.answer(resource, created, call)
 
 
@@ -92,7 +96,32 @@ def put_version(call: Call) -> Response:
     """Create or update a version; its container is made with the first one."""
     for part in ("name", "version"):
         check_name(call.path[part])
-    asset, kind, body = _asset(call), _kind(call), _properties(call)
+    call, resource, created = _put_version(call, _properties(call))
+    if call.workspace.collection == "registries":
+        location = arm.lro_headers(call, call.arm_id, "assetstore")["Location"]
+        return Response(b"null", 202, {"Location": location}, "application/json")
+    return arm.answer(resource, created, call)
+
+
+def register(
+    local: Local, ws: Workspace, collection: str, name: str, properties: Body, *, version: str = ""
+) -> str:
+    """Make a version of an asset for the workspace itself; without a version, the next.
+
+    Returns: the version.
+    """
+    check_name(name)
+    container = f"{ws.id}/{collection}/{name}"
+    version = version or _latest_and_next(local, container, collection)["nextVersion"]
+    below = f"/{collection}/{name}/versions/{version}"
+    path = {"collection": collection, "name": name, "version": version, "below": below}
+    request = Request({"type": "http", "method": "PUT", "headers": []})
+    _put_version(Call(request, path, b"", doors.CLOUD, local, ws), {"properties": properties})
+    return version
+
+
+def _put_version(call: Call, body: Body) -> tuple[Call, Resource, bool]:
+    asset, kind = _asset(call), _kind(call)
     properties = {
         **asset.defaults,
         **{k: v for k, v in body["properties"].items() if v is not None},
@@ -109,10 +138,7 @@ def put_version(call: Call) -> Response:
         if call.local.store.get(container) is None:
             call.local.store.put(container, kind, _container(properties))
         resource, created = call.local.store.put(call.arm_id, f"{kind}/versions", body)
-    if call.workspace.collection == "registries":
-        location = arm.lro_headers(call, call.arm_id, "assetstore")["Location"]
-        return Response(b"null", 202, {"Location": location}, "application/json")
-    return arm.answer(resource, created, call)
+    return call, resource, created
 
 
 def start_pending_upload(call: Call) -> Response:
@@ -166,8 +192,8 @@ def _container(version: Body) -> Body:
     return {"properties": {**_CONTAINER, **shared}}
 
 
-def _latest_and_next(call: Call, container: str, kind: str) -> Body:
-    versions = call.local.store.names(container, f"{kind}/versions")
+def _latest_and_next(local: Local, container: str, kind: str) -> Body:
+    versions = local.store.names(container, f"{kind}/versions")
     active = [name for name, is_archived in versions if not is_archived]
     numbers = [int(name) for name, _ in versions if name.isdecimal()]
     return {

@@ -9,12 +9,17 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import blobs, signatures, uris
-from aml_magics.local.controllers.command import TERMINAL
+from aml_magics.local import arm, blobs, signatures, uris
+from aml_magics.local.controllers.run import TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import Call, bad_request, not_found
 
 OUTPUT_TYPES = {"uri_file": "UriFile", "uri_folder": "UriFolder", "mltable": "MLTable"}
+# What run history calls each type of job, and who orchestrates it.
+RUN_TYPES = {
+    "Command": ("azureml.scriptrun", "Execution"),
+    "Pipeline": ("azureml.PipelineRun", "Pipeline"),
+}
 _OUTPUT = re.compile(r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)")
 LOG_FOLDERS = ("user_logs", "azureml-logs", "system_logs", "logs")
 
@@ -23,11 +28,11 @@ def details(call: Call) -> Response:
     """A run with the addresses of its log files, readable by range for a day."""
     job = _job(call, call.path["run"])
     logs = _log_files(call, job.name)
-    return JSONResponse({**_run(job), "error": _failure(call, job), "logFiles": logs})
+    return JSONResponse({**_run(call, job), "error": _failure(call, job), "logFiles": logs})
 
 
 def get_run(call: Call) -> Response:
-    return JSONResponse(_run(_job(call, call.path["run"])))
+    return JSONResponse(_run(call, _job(call, call.path["run"])))
 
 
 def change_run(call: Call) -> Response:
@@ -45,7 +50,7 @@ def change_run(call: Call) -> Response:
     changed = call.local.store.update(job.id, change)
     note = {"mlflow.note.content": description} if description else {}
     call.local.mlflow.change_run(call.workspace, job.name, name, {**tags, **note})
-    return JSONResponse(_run(changed or job))
+    return JSONResponse(_run(call, changed or job))
 
 
 def _texts(asked: Body, field: str) -> dict[str, str]:
@@ -60,9 +65,14 @@ def _texts(asked: Body, field: str) -> dict[str, str]:
 
 
 def children(call: Call) -> Response:
-    """No job has children yet: sweeps and pipelines are not run here."""
-    _job(call, call.path["run"])
-    return JSONResponse({"value": [], "continuationToken": None, "nextLink": None})
+    """The child jobs of a job, newest first, in pages of `$top`."""
+    job = _job(call, call.path["run"])
+    body = arm.page(call, job.id, "jobs")
+    rows = (call.local.store.get(item["id"]) for item in body["value"])
+    runs = [_run(call, row) for row in rows if row]
+    return JSONResponse(
+        {"value": runs, "continuationToken": None, "nextLink": body.get("nextLink")}
+    )
 
 
 def service_instances(call: Call) -> Response:
@@ -83,7 +93,7 @@ def run_data(call: Call) -> Response:
     }
     return JSONResponse(
         {
-            "runMetadata": {**_run(job), "outputs": outputs},
+            "runMetadata": {**_run(call, job), "outputs": outputs},
             "runDefinition": None,
             "jobSpecification": None,
             "systemSettings": None,
@@ -158,16 +168,20 @@ def _job(call: Call, name: str) -> Resource:
     return job
 
 
-def _run(job: Resource) -> Body:
+def _run(call: Call, job: Resource) -> Body:
     """A run as the service describes it; times are ISO 8601 in UTC."""
     properties, own = job.properties, job.properties["properties"]
     status = properties["status"]
+    kind, orchestrator = RUN_TYPES[properties["jobType"]]
+    parent = job.parent.partition("/jobs/")[2] or None
+    root = call.local.store.noted(job.id, "root") or job.name
     return {
         "runId": job.name,
         "runUuid": job.name,
-        "rootRunId": job.name,
-        "rootRunUuid": job.name,
-        "parentRunId": None,
+        "rootRunId": root,
+        "rootRunUuid": root,
+        "parentRunId": parent,
+        "parentRunUuid": parent,
         "experimentId": properties["experimentName"],
         "dataContainerId": f"dcid.{job.name}",
         "displayName": properties["displayName"],
@@ -175,8 +189,8 @@ def _run(job: Resource) -> Body:
         "description": properties["description"],
         "status": status,
         "target": (properties["computeId"] or "").rpartition("/")[2] or "local",
-        "runType": "azureml.scriptrun",
-        "runTypeV2": {"orchestrator": "Execution", "traits": ["azureml.scriptrun"]},
+        "runType": kind,
+        "runTypeV2": {"orchestrator": orchestrator, "traits": [kind]},
         "createdUtc": job.created_at,
         "createdTimeUtc": job.created_at,
         "startTimeUtc": own.get("StartTimeUtc"),

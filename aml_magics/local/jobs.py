@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm
-from aml_magics.local.controllers.command import TERMINAL, Job
-from aml_magics.local.store import Body
+from aml_magics.local import arm, submission
+from aml_magics.local.controllers.run import TERMINAL, Job
+from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Call, bad_request, not_found
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,254}")
@@ -25,68 +25,19 @@ def put(call: Call) -> Response:
         raise bad_request("The job has no properties.")
     if call.local.store.get(call.arm_id) is not None:
         return _change(call, asked)
-    _check(call, asked)
-    job = Job(call.workspace, call.path["name"])
-    properties = _completed(call, job, asked)
-    tags = _run_tags(properties)
-    run = call.local.mlflow.create_run(job.ws, job.name, properties["experimentName"], tags)
-    resource, _ = call.local.store.put(call.arm_id, "jobs", {"properties": properties})
-    call.local.store.note(job.id, "experiment", run)
-    call.local.jobs.submit(job)
-    return arm.answer(resource, True, call)
-
-
-def _check(call: Call, asked: Body) -> None:
-    kind = asked.get("jobType")
-    if kind != "Command":
-        message = f"The local workspace does not run jobs of type {kind} yet, only Command."
-        raise ArmError(501, "NotImplemented", message)
     if not NAME.fullmatch(call.path["name"]):
         raise bad_request(f"The job name {call.path['name']!r} is not valid.")
-    if not isinstance(asked.get("command"), str) or not asked["command"].strip():
-        raise bad_request("The job has no command.")
-    for field in ("inputs", "outputs", "environmentVariables", "tags", "properties"):
-        if not isinstance(asked.get(field) or {}, dict):
-            raise bad_request(f"The {field} of a job are a mapping.")
+    asked.pop("services", None)  # those of the run that a client copied
+    job = Job(call.workspace, call.path["name"])
+    resource = submission.create(call.local, job, asked)
+    return arm.answer(_shown(call, resource), True, call)
 
 
-def _completed(call: Call, job: Job, asked: Body) -> Body:
-    """What was asked for, with what the service adds."""
-    given = {key: value for key, value in asked.items() if value is not None}
-    outputs = {name: _output(job, name, o or {}) for name, o in given.pop("outputs", {}).items()}
-    artifacts = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{job.name}"
-    own = {"description": None, "uri": artifacts, "mode": "ReadWriteMount"}
-    return {
-        "description": None,
-        "tags": {},
-        "properties": {},
-        "displayName": job.name,
-        "experimentName": "Default",
-        "computeId": None,
-        "isArchived": False,
-        "identity": None,
-        "componentId": None,
-        "codeId": None,
-        "environmentId": None,
-        "environmentVariables": {},
-        "inputs": {},
-        "distribution": None,
-        "limits": None,
-        "parameters": {},
-        "queueSettings": None,
-        "resources": {"instanceCount": 1, "instanceType": None, "properties": {}},
-        **given,
-        "status": "Queued",
-        "outputs": {**outputs, "default": {**own, "jobOutputType": "uri_folder"}},
-        "services": _services(call, job.name),
-    }
-
-
-def _output(job: Job, name: str, asked: Body) -> Body:
-    base = "azureml://datastores/workspaceblobstore/paths/azureml"
-    defaults = {"description": None, "mode": "ReadWriteMount", "jobOutputType": "uri_folder"}
-    given = {key: value for key, value in asked.items() if value is not None}
-    return {**defaults, "uri": f"{base}/{job.name}/{name}/", **given}
+def _shown(call: Call, resource: Resource) -> Resource:
+    """A job with its addresses, as the client's door has them."""
+    services = {**_services(call, resource.name), **(resource.properties.get("services") or {})}
+    properties = {**resource.properties, "services": services}
+    return resource._replace(body={**resource.body, "properties": properties})
 
 
 def _services(call: Call, name: str) -> Body:
@@ -101,18 +52,6 @@ def _services(call: Call, name: str) -> Body:
     }
 
 
-def _run_tags(properties: Body) -> dict[str, str]:
-    tags: dict[str, Any] = {
-        **(properties.get("tags") or {}),
-        "mlflow.runName": properties["displayName"],
-        "mlflow.user": arm.USER,
-        "mlflow.source.type": "JOB",
-    }
-    if properties.get("description"):
-        tags["mlflow.note.content"] = properties["description"]
-    return {key: str(value) for key, value in tags.items()}
-
-
 def _change(call: Call, asked: Body) -> Response:
     def change(properties: Body) -> None:
         own = {k: v for k, v in properties["properties"].items() if k in PROTECTED}
@@ -122,14 +61,18 @@ def _change(call: Call, asked: Body) -> Response:
     resource = call.local.store.update(call.arm_id, change)
     if resource is None:
         raise _missing(call)
-    return arm.answer(resource, False, call)
+    return arm.answer(_shown(call, resource), False, call)
 
 
 def get(call: Call) -> Response:
+    """A job; of a step of a pipeline no properties, as on Azure: run history has them."""
     resource = call.local.store.get(call.arm_id)
     if resource is None:
         raise _missing(call)
-    return JSONResponse(arm.shown(resource))
+    body = arm.shown(_shown(call, resource))
+    if call.local.store.noted(resource.id, "node"):
+        del body["properties"]
+    return JSONResponse(body)
 
 
 def list_(call: Call) -> Response:
@@ -142,7 +85,11 @@ def list_(call: Call) -> Response:
         tagged = not tag or (key in tags and (not has_value or tags[key] == value))
         return tagged and kind in (None, job.properties["jobType"])
 
-    return JSONResponse(arm.page(call, call.workspace.id, "jobs", keep))
+    body = arm.page(call, call.workspace.id, "jobs", keep)
+    for item in body["value"]:
+        own = item["properties"].get("services") or {}
+        item["properties"]["services"] = {**_services(call, item["name"]), **own}
+    return JSONResponse(body)
 
 
 def cancel(call: Call) -> Response:
@@ -167,10 +114,16 @@ def delete(call: Call) -> Response:
         return Response(status_code=204)
     if resource.properties["status"] not in TERMINAL:
         raise bad_request(f"The job {resource.name} has not ended: cancel it first.")
-    call.local.mlflow.store(call.workspace.account, "tracking").delete_run(resource.name)
-    call.local.store.delete(call.arm_id)
+    _delete(call, resource)
     headers = arm.lro_headers(call, call.arm_id)
     return Response(b"null", 202, headers, "application/json")
+
+
+def _delete(call: Call, job: Resource) -> None:
+    for child in call.local.store.children(job.id, "jobs"):
+        _delete(call, child)
+    call.local.mlflow.store(call.workspace.account, "tracking").delete_run(job.name)
+    call.local.store.delete(job.id)
 
 
 def _missing(call: Call) -> ArmError:

@@ -88,6 +88,17 @@ def start(
     return Handle(child.pid, psutil.Process(child.pid).create_time())
 
 
+def find(exit_file: Path) -> Handle | None:
+    """The living process that was started with this exit file."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid == os.getpgid(process.pid) and (
+                process.environ().get("AML_EXIT") == str(exit_file)
+            ):
+                return Handle(process.pid, process.create_time())
+    return None
+
+
 def exit_code(exit_file: Path) -> int | None:
     """What the command returned, or None when it did not come to its end."""
     with contextlib.suppress(FileNotFoundError, ValueError):

@@ -117,9 +117,16 @@ class Store:
             row = self._db.execute("SELECT * FROM resources WHERE id = ?", (id,)).fetchone()
         return _resource(row) if row else None
 
-    def put(self, id: str, kind: str, body: Body) -> tuple[Resource, bool]:  # noqa: A002
+    def put(
+        self,
+        id: str,  # noqa: A002 (ARM's word)
+        kind: str,
+        body: Body,
+        parent: str = "",
+    ) -> tuple[Resource, bool]:
         """Write a resource whole.
 
+        Args: parent: id of what a new one belongs to, if that is not what its id says.
         Returns: the resource as stored, and whether it is new.
         """
         time, archived = now(), bool(body.get("properties", {}).get("isArchived"))
@@ -130,7 +137,7 @@ class Store:
                 " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
                 " body = excluded.body, archived = excluded.archived,"
                 " modified_at = excluded.modified_at",
-                (id, parent_of(id), kind, json.dumps(body), archived, time, time),
+                (id, parent or parent_of(id), kind, json.dumps(body), archived, time, time),
             )
             stored = self.get(id)
         assert stored is not None  # noqa: S101 (just written, under the lock)

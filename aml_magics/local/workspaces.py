@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, datastores, doors, signatures
 from aml_magics.local.controllers import online
-from aml_magics.local.controllers.command import TERMINAL, Job
+from aml_magics.local.controllers.run import TERMINAL, Job
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import PROVIDER, REGION, TENANT, ArmError, Call, Workspace, bad_request
 

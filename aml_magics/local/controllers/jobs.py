@@ -1,18 +1,29 @@
-"""The queue of jobs: first in, first out, as many at once as there are slots."""
+"""The queue of jobs: by priority, then first in, first out, while there is room."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from aml_magics.local.controllers.command import TERMINAL, Canceled, Failed, Job, Run
+from aml_magics.local.controllers.command import CommandRun
+from aml_magics.local.controllers.pipeline import PipelineRun
+from aml_magics.local.controllers.run import TERMINAL, Canceled, Failed, Job, Parent, Run
+from aml_magics.local.store import Body
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 log = logging.getLogger(__name__)
+
+# What sees jobs of each type through.
+RUNS: dict[str, type[Run]] = {"Command": CommandRun, "Pipeline": PipelineRun}
+
+
+class _Waiting(NamedTuple):
+    run: Run
+    compute: str
+    priority: int
 
 
 class Jobs:
@@ -24,16 +35,21 @@ class Jobs:
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        self._queue: deque[Job] = deque()
+        self._queue: list[_Waiting] = []
         self._running: dict[str, Run] = {}
+        self._busy: dict[str, str] = {}  # job that has a slot → compute that it is on
         self._lock = threading.Lock()
         self._stopped = False
 
     def start(self) -> None:
-        """Take up the jobs that an earlier daemon left behind."""
-        for row in self._local.store.of_kind("jobs"):
-            if row.properties["status"] not in TERMINAL:
-                self.submit(Job(self._local.workspace_of(row.id), row.name))
+        """Take up the jobs that an earlier daemon left behind, those that run already first."""
+        rows = [
+            row
+            for row in self._local.store.of_kind("jobs")
+            if row.properties["status"] not in TERMINAL
+        ]
+        for row in sorted(rows, key=lambda row: not self._local.store.noted(row.id, "process")):
+            self.submit(Job(self._local.workspace_of(row.id), row.name))
 
     def stop(self) -> None:
         """End what runs: without the daemon its jobs would have nowhere to log."""
@@ -52,30 +68,59 @@ class Jobs:
             return len(self._queue) + len(self._running)
 
     def submit(self, job: Job) -> None:
+        """Begin a job, or let it wait until there is room for it."""
+        row = self._local.store.get(job.id)
+        if row is None:
+            return
+        run = RUNS[row.properties["jobType"]](self._local, job)
         with self._lock:
-            self._queue.append(job)
+            if run.takes_slot:
+                compute = row.properties.get("computeId") or ""
+                self._queue.append(_Waiting(run, compute, _priority(row.properties)))
+                self._queue.sort(key=lambda waiting: -waiting.priority)
+            else:
+                self._begin(run)
         self._pump()
 
     def cancel(self, job: Job) -> None:
         """Ask for the end of a job, wherever on its way it is."""
         with self._lock:
             run = self._running.get(job.id)
-            waiting = run is None and job in self._queue
-            if waiting:
-                self._queue.remove(job)
+            waiting = [w for w in self._queue if w.run.job == job]
+            self._queue = [w for w in self._queue if w.run.job != job]
         if run:
             run.status("CancelRequested")
             run.stop(Canceled())
-        elif waiting:
-            Run(self._local, job).end(Canceled())
+        for one in waiting:
+            one.run.end(Canceled())
+
+    def wake(self, id: str) -> None:  # noqa: A002 (ARM's word)
+        """Tell the parent with this id, if it is a job that runs, that a child has ended."""
+        with self._lock:
+            run = self._running.get(id)
+        if isinstance(run, Parent):
+            run.wake()
 
     def _pump(self) -> None:
         with self._lock:
-            while self._queue and len(self._running) < self._local.slots and not self._stopped:
-                job = self._queue.popleft()
-                self._running[job.id] = run = Run(self._local, job)
-                name = f"job {job.name}"
-                threading.Thread(target=self._thread, args=(run,), name=name, daemon=True).start()
+            for waiting in list(self._queue):
+                if len(self._busy) >= self._local.slots or self._stopped:
+                    return
+                if self._has_room(waiting.compute):
+                    self._queue.remove(waiting)
+                    self._busy[waiting.run.job.id] = waiting.compute
+                    self._begin(waiting.run)
+
+    def _has_room(self, compute: str) -> bool:
+        """Whether a compute has an instance that no job has."""
+        row = self._local.store.get(compute) if compute else None
+        used = sum(other == compute for other in self._busy.values())
+        return row is None or used < _instances(row.properties)
+
+    def _begin(self, run: Run) -> None:
+        self._running[run.job.id] = run
+        name = f"job {run.job.name}"
+        threading.Thread(target=self._thread, args=(run,), name=name, daemon=True).start()
 
     def _thread(self, run: Run) -> None:
         try:
@@ -86,4 +131,17 @@ class Jobs:
         finally:
             with self._lock:
                 del self._running[run.job.id]
+                self._busy.pop(run.job.id, None)
             self._pump()
+
+
+def _priority(job: Body) -> int:
+    return int((job.get("queueSettings") or {}).get("priority") or 0)
+
+
+def _instances(compute: Body) -> int:
+    """How many jobs a compute takes at once: nodes of a cluster, one of an instance."""
+    if compute.get("computeType") == "ComputeInstance":
+        return 1
+    scale = (compute.get("properties") or {}).get("scaleSettings") or {}
+    return int(scale.get("maxNodeCount") or 1_000_000)

@@ -1,0 +1,91 @@
+"""What job a step of a pipeline is: one function for each type of step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aml_magics.local.controllers import graph
+from aml_magics.local.controllers.graph import Node, Scope
+from aml_magics.local.store import Body
+
+# What a step may say otherwise than its component: names there → names in a job.
+_SETTINGS = {
+    "distribution": "distribution",
+    "identity": "identity",
+    "limits": "limits",
+    "queue_settings": "queueSettings",
+    "resources": "resources",
+    "services": "services",
+}
+
+
+def job_of(node: Node, scope: Scope, pipeline: Body) -> Body:
+    """The job that a step is.
+
+    Args: pipeline: properties of the pipeline's job.
+    Raises: ArmError 400: an input is missing, or bound to nothing.
+    """
+    settings = pipeline.get("settings") or {}
+    compute = node.body.get("computeId") or node.spec.get("compute")
+    compute = compute or settings.get("default_compute") or pipeline.get("computeId")
+    shared = {
+        "displayName": node.body.get("display_name") or node.name,
+        "experimentName": pipeline["experimentName"],
+        "description": node.body.get("description") or node.spec.get("description"),
+        "tags": node.body.get("tags") or {},
+        "properties": node.body.get("properties") or {},
+        "componentId": node.body.get("componentId"),
+        "computeId": compute,
+        "inputs": graph.inputs(node, scope),
+        "outputs": graph.outputs(node, scope),
+    }
+    return {**shared, **STEPS[node.kind](node, pipeline)}
+
+
+def _command(node: Node, pipeline: Body) -> Body:
+    return {"jobType": "Command", **_of_component(node)}
+
+
+def _of_component(node: Node) -> Body:
+    """What a command component, or the trial of a sweep, runs and in what."""
+    body, spec = node.body, node.spec
+    variables = {**(spec.get("environment_variables") or {})}
+    variables |= body.get("environment_variables") or {}
+    settings = {
+        ours: camel({**(spec.get(name) or {}), **(body.get(name) or {})})
+        for name, ours in _SETTINGS.items()
+        if spec.get(name) or body.get(name)
+    }
+    return {
+        "command": spec.get("command") or body.get("command"),
+        "codeId": spec.get("code"),
+        "environmentId": body.get("environment") or spec.get("environment"),
+        "environmentVariables": variables,
+        **settings,
+    }
+
+
+def _pipeline(node: Node, pipeline: Body) -> Body:
+    settings = {**(pipeline.get("settings") or {}), **(node.spec.get("settings") or {})}
+    return {"jobType": "Pipeline", "settings": settings}
+
+
+def camel(value: Any) -> Any:
+    """A mapping with its keys as ARM writes them, `instance_count` as `instanceCount`."""
+    if isinstance(value, list):
+        return [camel(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {re.sub(r"_(\w)", _upper, key): camel(item) for key, item in value.items()}
+
+
+def _upper(match: re.Match[str]) -> str:
+    return match[1].upper()
+
+
+STEPS: dict[str, Callable[[Node, Body], Body]] = {
+    "command": _command,
+    "pipeline": _pipeline,
+}

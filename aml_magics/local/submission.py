@@ -1,0 +1,177 @@
+"""How a job comes to be, whoever asks for it: a client, a pipeline, a sweep, a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aml_magics.local.controllers import graph
+from aml_magics.local.controllers.run import Job
+from aml_magics.local.store import Body, Resource, now
+from aml_magics.local.wire import ArmError, bad_request
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
+
+USER = "local"
+
+
+class Kind(NamedTuple):
+    """A type of job.
+
+    `defaults`: what the service adds; `check`: raises ArmError for what cannot run;
+    `has_files`: whether it has outputs of its own, those of its run named `default`; else they
+    are where its child jobs put them.
+    """
+
+    defaults: Body
+    check: Callable[[Local, Job, Body], None]
+    has_files: bool = True
+
+
+def create(
+    local: Local,
+    job: Job,
+    asked: Body,
+    parent: Resource | None = None,
+    reused: Resource | None = None,
+    **notes: Any,
+) -> Resource:
+    """Check a job, keep it, and queue it.
+
+    Args:
+        parent: the job it is a child of.
+        reused: a job that did the same: its outputs are taken over, nothing runs.
+        notes: what is remembered about it.
+    Raises: ArmError: it cannot be run; nothing is kept then.
+    """
+    kind = _kind(asked)
+    kind.check(local, job, asked)
+    properties = _completed(kind, job, asked)
+    if reused:
+        _take_over(local, properties, reused)
+    root = (local.store.noted(parent.id, "root") or parent.name) if parent else job.name
+    lineage = {"mlflow.parentRunId": parent.name, "mlflow.rootRunId": root} if parent else {}
+    tags = {**run_tags(properties), **lineage}
+    run = local.mlflow.create_run(job.ws, job.name, properties["experimentName"], tags)
+    with local.store.transaction():
+        parent_id = parent.id if parent else ""
+        resource, _ = local.store.put(job.id, "jobs", {"properties": properties}, parent_id)
+        for key, value in {"experiment": run, "root": root, **notes}.items():
+            local.store.note(job.id, key, value)
+    if reused:
+        local.mlflow.end_run(job.ws, job.name, "Completed")
+    else:
+        local.jobs.submit(job)
+    return resource
+
+
+def _take_over(local: Local, properties: Body, reused: Resource) -> None:
+    """Make a job one that has ended with the outputs of an earlier one."""
+    before = reused.properties["properties"]
+    facts = {
+        "azureml.isreused": "true",
+        "azureml.reusedrunid": before.get("azureml.reusedrunid") or reused.name,
+        "azureml.reusedpipelinerunid": local.store.noted(reused.id, "root"),
+        "StartTimeUtc": now(),
+        "EndTimeUtc": now(),
+    }
+    properties["properties"] = {**properties["properties"], **facts}
+    properties.update(status="Completed", outputs=reused.properties["outputs"])
+
+
+def _kind(asked: Body) -> Kind:
+    name = asked.get("jobType")
+    kind = KINDS.get(str(name))
+    if kind is None:
+        message = f"The local workspace does not run jobs of type {name}, only {', '.join(KINDS)}."
+        raise ArmError(501, "NotImplemented", message)
+    return kind
+
+
+def _completed(kind: Kind, job: Job, asked: Body) -> Body:
+    """What was asked for, with what the service adds."""
+    given = {key: value for key, value in asked.items() if value is not None}
+    asked_outputs = given.pop("outputs", {}).items()
+    outputs = {name: _output(kind, job, name, given or {}) for name, given in asked_outputs}
+    if kind.has_files:
+        artifacts = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{job.name}"
+        outputs["default"] = {**_OUTPUT, "uri": artifacts, "jobOutputType": "uri_folder"}
+    return {
+        **_COMMON,
+        "displayName": job.name,
+        **kind.defaults,
+        **given,
+        "status": "Queued",
+        "outputs": outputs,
+    }
+
+
+def _output(kind: Kind, job: Job, name: str, asked: Body) -> Body:
+    given = {key: value for key, value in asked.items() if value is not None}
+    form = given.setdefault("jobOutputType", "uri_folder")
+    uri = default_uri(job.name, name, form) if kind.has_files else None
+    return {**_OUTPUT, "uri": uri, **given}
+
+
+def default_uri(job: str, output: str, kind: str) -> str:
+    """Where an output is put that names no place."""
+    end = output if kind == "uri_file" else ""
+    return f"azureml://datastores/workspaceblobstore/paths/azureml/{job}/{output}/{end}"
+
+
+def run_tags(properties: Body) -> dict[str, str]:
+    """The tags of a job's MLflow run."""
+    tags: dict[str, Any] = {
+        **(properties.get("tags") or {}),
+        "mlflow.runName": properties["displayName"],
+        "mlflow.user": USER,
+        "mlflow.source.type": "JOB",
+    }
+    if properties.get("description"):
+        tags["mlflow.note.content"] = properties["description"]
+    return {key: str(value) for key, value in tags.items()}
+
+
+def _check_fields(asked: Body) -> None:
+    for field in ("inputs", "outputs", "environmentVariables", "tags", "properties"):
+        if not isinstance(asked.get(field) or {}, dict):
+            raise bad_request(f"The {field} of a job are a mapping.")
+
+
+def _check_command(local: Local, job: Job, asked: Body) -> None:
+    if not isinstance(asked.get("command"), str) or not asked["command"].strip():
+        raise bad_request("The job has no command.")
+    _check_fields(asked)
+
+
+_OUTPUT: Body = {"description": None, "mode": "ReadWriteMount"}
+_COMMON: Body = {
+    "description": None,
+    "tags": {},
+    "properties": {},
+    "experimentName": "Default",
+    "computeId": None,
+    "isArchived": False,
+    "identity": None,
+    "componentId": None,
+    "notificationSetting": None,
+    "inputs": {},
+}
+_RESOURCES: Body = {"instanceCount": 1, "instanceType": None, "properties": {}}
+_COMMAND: Body = {
+    "codeId": None,
+    "environmentId": None,
+    "environmentVariables": {},
+    "distribution": None,
+    "limits": None,
+    "parameters": {},
+    "queueSettings": None,
+    "autologgerSettings": None,
+    "resources": _RESOURCES,
+}
+_PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
+KINDS: dict[str, Kind] = {
+    "Command": Kind(_COMMAND, _check_command),
+    "Pipeline": Kind(_PIPELINE, graph.check, has_files=False),
+}

@@ -1,0 +1,62 @@
+"""Jobs submitted with the unmodified SDK and followed to their end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+STATES = ("Completed", "Failed", "Canceled")
+
+
+@pytest.fixture
+def ended(client):
+    """Wait for a job's end and return it."""
+
+    def call(job, seconds=120):
+        deadline = time.monotonic() + seconds
+        while (found := client.jobs.get(job.name)).status not in STATES:
+            assert time.monotonic() < deadline, f"{job.name} is still {found.status}"
+            time.sleep(0.1)
+        return found
+
+    return call
+
+
+@pytest.fixture
+def run(client, ended):
+    """Submit a job and return it as it ended."""
+    return lambda job, seconds=120: ended(client.jobs.create_or_update(job), seconds)
+
+
+@pytest.fixture
+def children(client):
+    """Child jobs of a job by display name."""
+    return lambda job: {c.display_name: c for c in client.jobs.list(parent_job_name=job.name)}
+
+
+@pytest.fixture
+def read(client, tmp_path):
+    """Text of a file of an output of a job, downloaded."""
+
+    def call(job, output, name="text"):
+        folder = tmp_path / f"{job.name}-{output}"
+        client.jobs.download(job.name, download_path=folder, output_name=output)
+        return (folder / "named-outputs" / output / name).read_text()
+
+    return call
+
+
+@pytest.fixture
+def why(address, connection):
+    """Why a job failed, as run history tells it."""
+    import requests
+
+    def call(job):
+        scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]
+        url = f"{address.url}/history/v1.0{scope}/runs/{job.name}/details"
+        headers = {"Authorization": f"Bearer {connection.token}"}
+        error = requests.get(url, headers=headers, timeout=30).json()["error"]
+        return error["error"]["message"] if error else ""
+
+    return call
