@@ -12,14 +12,10 @@ from starlette.responses import JSONResponse, Response
 from aml_magics.local import arm, blobs, signatures, uris
 from aml_magics.local.controllers.run import TERMINAL
 from aml_magics.local.store import Body, Resource
+from aml_magics.local.submission import KINDS
 from aml_magics.local.wire import Call, bad_request, not_found
 
 OUTPUT_TYPES = {"uri_file": "UriFile", "uri_folder": "UriFolder", "mltable": "MLTable"}
-# What run history calls each type of job, and who orchestrates it.
-RUN_TYPES = {
-    "Command": ("azureml.scriptrun", "Execution"),
-    "Pipeline": ("azureml.PipelineRun", "Pipeline"),
-}
 _OUTPUT = re.compile(r"azureml://jobs/(?P<job>[^/]+)/outputs/(?P<output>[^/]+)")
 LOG_FOLDERS = ("user_logs", "azureml-logs", "system_logs", "logs")
 
@@ -172,7 +168,7 @@ def _run(call: Call, job: Resource) -> Body:
     """A run as the service describes it; times are ISO 8601 in UTC."""
     properties, own = job.properties, job.properties["properties"]
     status = properties["status"]
-    kind, orchestrator = RUN_TYPES[properties["jobType"]]
+    kind = KINDS[properties["jobType"]]
     parent = job.parent.partition("/jobs/")[2] or None
     root = call.local.store.noted(job.id, "root") or job.name
     return {
@@ -189,8 +185,8 @@ def _run(call: Call, job: Resource) -> Body:
         "description": properties["description"],
         "status": status,
         "target": (properties["computeId"] or "").rpartition("/")[2] or "local",
-        "runType": kind,
-        "runTypeV2": {"orchestrator": orchestrator, "traits": [kind]},
+        "runType": kind.run_type,
+        "runTypeV2": {"orchestrator": kind.orchestrator, "traits": [kind.run_type]},
         "createdUtc": job.created_at,
         "createdTimeUtc": job.created_at,
         "startTimeUtc": own.get("StartTimeUtc"),

@@ -21,12 +21,14 @@ class Kind(NamedTuple):
 
     `defaults`: what the service adds; `check`: raises ArmError for what cannot run;
     `has_files`: whether it has outputs of its own, those of its run named `default`; else they
-    are where its child jobs put them.
+    are where its child jobs put them; `run_type`, `orchestrator`: what run history calls it.
     """
 
     defaults: Body
     check: Callable[[Local, Job, Body], None]
     has_files: bool = True
+    run_type: str = "azureml.scriptrun"
+    orchestrator: str = "Execution"
 
 
 def create(
@@ -173,5 +175,5 @@ _COMMAND: Body = {
 _PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
 KINDS: dict[str, Kind] = {
     "Command": Kind(_COMMAND, _check_command),
-    "Pipeline": Kind(_PIPELINE, graph.check, has_files=False),
+    "Pipeline": Kind(_PIPELINE, graph.check, False, "azureml.PipelineRun", "Pipeline"),
 }

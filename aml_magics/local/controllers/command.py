@@ -12,6 +12,7 @@ import isodate
 
 from aml_magics.local import environments, outputs, processes
 from aml_magics.local.controllers import launch
+from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.run import BUILD_LOG, Ended, Failed, Job, Run
 from aml_magics.local.store import Body, now
 
@@ -63,7 +64,8 @@ class CommandRun(Run):
         self.status("Preparing")
         self.check()
         shutil.rmtree(self._folder, ignore_errors=True)
-        properties = self.row().properties
+        given = self.row().properties
+        properties = AS_COMMAND[given["jobType"]](given)
         root = launch.root(self._folder)
         for log in (USER_LOG, BUILD_LOG):
             (self.artifacts / log).parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from aml_magics.local.controllers.command import CommandRun
+from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.pipeline import PipelineRun
 from aml_magics.local.controllers.run import TERMINAL, Canceled, Failed, Job, Parent, Run
 from aml_magics.local.store import Body
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What sees jobs of each type through.
-RUNS: dict[str, type[Run]] = {"Command": CommandRun, "Pipeline": PipelineRun}
+RUNS: dict[str, type[Run]] = {
+    **dict.fromkeys(AS_COMMAND, CommandRun),
+    "Pipeline": PipelineRun,
+}
 
 
 class _Waiting(NamedTuple):
