@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 USER = "local"
+DATASTORE = "workspaceblobstore"
 
 
 class Kind(NamedTuple):
@@ -112,14 +114,18 @@ def _completed(kind: Kind, job: Job, asked: Body) -> Body:
 def _output(kind: Kind, job: Job, name: str, asked: Body) -> Body:
     given = {key: value for key, value in asked.items() if value is not None}
     form = given.setdefault("jobOutputType", "uri_folder")
-    uri = default_uri(job.name, name, form) if kind.has_files else None
+    place = given.pop("uri", None) or (default_uri(form) if kind.has_files else None)
+    words = {"name": job.name, "output_name": name, "default_datastore": DATASTORE}
+    uri = place and re.sub(r"\$\{\{(\w+)\}\}", lambda m: words.get(m[1], m[0]), place)
     return {**_OUTPUT, "uri": uri, **given}
 
 
-def default_uri(job: str, output: str, kind: str) -> str:
-    """Where an output is put that names no place."""
-    end = output if kind == "uri_file" else ""
-    return f"azureml://datastores/workspaceblobstore/paths/azureml/{job}/{output}/{end}"
+def default_uri(form: str, datastore: str = DATASTORE) -> str:
+    """Where an output is put that names no place; `${{…}}` is filled in when its job is made."""
+    end = "${{output_name}}" if form == "uri_file" else ""
+    return (
+        f"azureml://datastores/{datastore}/paths/azureml/${{{{name}}}}/${{{{output_name}}}}/{end}"
+    )
 
 
 def run_tags(properties: Body) -> dict[str, str]:

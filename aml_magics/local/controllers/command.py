@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import isodate
 
 from aml_magics.local import environments, outputs, processes
-from aml_magics.local.controllers import launch
+from aml_magics.local.controllers import distribution, launch
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.run import BUILD_LOG, Ended, Failed, Job, Run
 from aml_magics.local.store import Body, now
@@ -76,10 +76,12 @@ class CommandRun(Run):
         script = root / "command.sh"
         script.write_text(launch.rendered(properties["command"], found) + "\n", "utf-8")
         environment = launch.environment(self.local, self.job, properties, python, found)
+        shell = [shutil.which("bash") or "/bin/sh", str(script)]
+        logs = (self.artifacts / USER_LOG).parent
         with self._lock:
             self.check()
             self._handle = processes.start(
-                [shutil.which("bash") or "/bin/sh", str(script)],
+                distribution.command(shell, properties, root, logs),
                 cwd=cwd,
                 env=environment,
                 log=self.artifacts / USER_LOG,

@@ -122,6 +122,11 @@ def resolved(given: Any, scope: Scope) -> Body | None:
     return found and {**found, **({"mode": mode} if mode else {})}
 
 
+def setting(value: Any, scope: Scope) -> str | None:
+    """A setting of a step, such as its compute, with its bindings filled in."""
+    return _substituted(str(value), scope) if value else None
+
+
 def _substituted(text: str, scope: Scope) -> str:
     def value(match: re.Match[str]) -> str:
         found = _looked_up(match[1], scope) or {}

@@ -9,6 +9,7 @@ from typing import Any
 from aml_magics.local.controllers import graph
 from aml_magics.local.controllers.graph import Node, Scope
 from aml_magics.local.store import Body
+from aml_magics.local.submission import default_uri
 
 # What a step may say otherwise than its component: names there → names in a job.
 _SETTINGS = {
@@ -30,6 +31,7 @@ def job_of(node: Node, scope: Scope, pipeline: Body) -> Body:
     settings = pipeline.get("settings") or {}
     compute = node.body.get("computeId") or node.spec.get("compute")
     compute = compute or settings.get("default_compute") or pipeline.get("computeId")
+    datastore = str(settings.get("default_datastore") or "").rpartition("/")[2]
     shared = {
         "displayName": node.body.get("display_name") or node.name,
         "experimentName": pipeline["experimentName"],
@@ -37,11 +39,22 @@ def job_of(node: Node, scope: Scope, pipeline: Body) -> Body:
         "tags": node.body.get("tags") or {},
         "properties": node.body.get("properties") or {},
         "componentId": node.body.get("componentId"),
-        "computeId": compute,
+        "computeId": graph.setting(compute, scope),
         "inputs": graph.inputs(node, scope),
-        "outputs": graph.outputs(node, scope),
+        "outputs": {
+            name: _placed(output, datastore.removeprefix("azureml:"))
+            for name, output in graph.outputs(node, scope).items()
+        },
     }
     return {**shared, **STEPS[node.kind](node, pipeline)}
+
+
+def _placed(output: Body, datastore: str) -> Body:
+    """An output that is put into the pipeline's default datastore, if that is not the usual one."""
+    if not datastore:
+        return output
+    uri = output.get("uri") or default_uri(output["jobOutputType"], datastore)
+    return {**output, "uri": uri.replace("${{default_datastore}}", datastore)}
 
 
 def _command(node: Node, pipeline: Body) -> Body:
