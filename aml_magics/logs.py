@@ -21,7 +21,11 @@ LIVE = frozenset(
         *("Running", "Finalizing", "CancelRequested"),
     )
 )
-USER_LOG = re.compile(r"user_logs/std_log\D*0*(?:_ps)?\.txt")
+# What a job says: its command, or what has its child jobs work.
+USER_LOG = re.compile(
+    r"user_logs/std_log\D*0*(?:_ps)?\.txt"
+    r"|logs/azureml/executionlogs\.txt|azureml-logs/hyperdrive\.txt"
+)
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 BUILDING = "Preparing"
 BUILD_SECONDS = 1.0  # a build is worth a line when it takes longer: most are cached

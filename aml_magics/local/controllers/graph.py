@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _BINDING = re.compile(r"\$\{\{\s*parent\.([^{}\s]+)\s*\}\}")
 _SHORT = re.compile(r"([^/:@]+):([^/:@]+)")
 CONTROL = ("if_else", "do_while", "parallel_for")
+PRIMITIVES = ("boolean", "integer", "number", "string")
 PATHS = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
 
 
@@ -145,6 +146,8 @@ def _looked_up(path: str, scope: Scope) -> Body | None:
     made = scope.steps.get(name, {}).get(output)
     if made is None:
         raise bad_request(f"The step {name} has no output {output}.")
+    if "value" in made:
+        return {"jobInputType": "literal", "value": made["value"]}
     return {"jobInputType": made["jobOutputType"], "uri": made["uri"]}
 
 
@@ -190,12 +193,15 @@ def outputs(node: Node, scope: Scope) -> Body:
     given, found = node.body.get("outputs") or {}, {}
     for name in {**declared, **given}:
         kind = (declared.get(name) or {}).get("type") or "uri_folder"
+        if kind in PRIMITIVES:  # a control output
+            found[name] = {"jobOutputType": "uri_file", "isControl": True}
+            continue
         asked, own = given.get(name), bound_output(given.get(name))
         about = scope.outputs.get(own, {}) if own else asked if isinstance(asked, dict) else {}
         about = {k: v for k, v in _camel(about).items() if k not in ("type", "value")}
         found[name] = {**about, "jobOutputType": about.get("jobOutputType") or kind}
         if own:  # the component knows better than the pipeline
-            found[name]["jobOutputType"] = (declared.get(name) or {}).get("type") or kind
+            found[name]["jobOutputType"] = kind
     return found
 
 

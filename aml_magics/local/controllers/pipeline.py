@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from aml_magics.local import submission, uris
-from aml_magics.local.controllers import graph, steps
+from aml_magics.local.controllers import control, gathering, graph
+from aml_magics.local.controllers.control import Flow
 from aml_magics.local.controllers.graph import Node, Scope
 from aml_magics.local.controllers.run import PATIENCE, TERMINAL, Ended, Failed, Job, Parent
+from aml_magics.local.controllers.steps import job_of
 from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import ArmError
 
@@ -32,11 +34,16 @@ class PipelineRun(Parent):
         nodes, spec = graph.pipeline(self.local, self.job.ws, job)
         jobs = {self._name(row): row for row in self.children()}
         self._tell(jobs)
-        scope = self._scope(job, spec, jobs)
+        given = _given(job, spec)
+        flow = Flow(nodes, jobs, self._control, given)
+        done, steps = flow.done(), list(flow.steps())
+        made = {name: self._made(flow, nodes[name]) for name in done}
+        scope = Scope(given, job.get("outputs") or {}, made)
         failed = [name for name, row in jobs.items() if _is_lost(row)]
         goes_on = str((job.get("settings") or {}).get("continue_on_step_failure", True))
         if not failed or goes_on.lower() != "false":
-            begun = [self._begin(node, scope, job) for node in self._ready(nodes, jobs)]
+            ready = [node for node in steps if node.name not in jobs and node.after <= done]
+            begun = [self._begin(node, scope, job) for node in ready]
             if begun or any(row.properties["status"] not in TERMINAL for row in jobs.values()):
                 return 0.0 if any(begun) else PATIENCE
         self._take_outputs(nodes, jobs)
@@ -71,18 +78,27 @@ class PipelineRun(Parent):
     def _name(self, row: Resource) -> str:
         return str(self.local.store.noted(row.id, "node"))
 
-    def _ready(self, nodes: dict[str, Node], jobs: dict[str, Resource]) -> list[Node]:
-        done = {name for name, row in jobs.items() if row.properties["status"] == "Completed"}
-        return [node for name, node in nodes.items() if name not in jobs and node.after <= done]
+    def _made(self, flow: Flow, node: Node) -> Body:
+        """The outputs of a node; those of the rounds of a parallel loop are gathered."""
+        rounds = flow.rounds(node.name)
+        if node.kind == "parallel_for":
+            return gathering.gather(self.local, self.job, node.name, rounds)
+        outputs = (rounds[-1].properties.get("outputs") or {}).items()
+        return {name: self._told_value(rounds[-1], name, output) for name, output in outputs}
 
-    def _scope(self, job: Body, spec: Body, jobs: dict[str, Resource]) -> Scope:
-        defaults = {
-            name: {"jobInputType": "literal", "value": str(about["default"])}
-            for name, about in (spec.get("inputs") or {}).items()
-            if about.get("default") is not None
-        }
-        made = {name: row.properties.get("outputs") or {} for name, row in jobs.items()}
-        return Scope({**defaults, **(job.get("inputs") or {})}, job.get("outputs") or {}, made)
+    def _told_value(self, step: Resource, name: str, output: Body) -> Body:
+        if not output.get("isControl"):
+            return output
+        return {**output, "value": self._control(step, name).strip()}
+
+    def _control(self, step: Resource, output: str) -> str:
+        """The text of a control output."""
+        told = json.loads(step.properties["properties"].get(control.PROPERTY) or "{}")
+        if output in told:
+            return str(told[output])
+        place = (step.properties["outputs"].get(output) or {}).get("uri")
+        path = uris.destination(self.local, self.job.ws, place) if place else None
+        return path.read_text("utf-8", "replace") if path and path.is_file() else ""
 
     def _begin(self, node: Node, scope: Scope, pipeline: Body) -> bool:
         """Make the job of a step, or take over an earlier one of the same step.
@@ -92,7 +108,7 @@ class PipelineRun(Parent):
         name = str(uuid5(NAMESPACE_URL, f"{self.job.id}/{node.name}".lower()))
         job = Job(self.job.ws, name)
         try:
-            asked = steps.job_of(node, scope, pipeline)
+            asked = job_of(node, scope, pipeline)
             fingerprint = self._fingerprint(node, asked)
             earlier = None if _forces_rerun(pipeline) else self._earlier(fingerprint)
             notes = {"node": node.name, "fingerprint": fingerprint}
@@ -134,7 +150,8 @@ class PipelineRun(Parent):
         """An output of the pipeline is where the step that makes it has put it."""
         made = {}
         for name, row in jobs.items():
-            for output, given in (nodes[name].body.get("outputs") or {}).items():
+            node = nodes[name.partition("#")[0]]
+            for output, given in (node.body.get("outputs") or {}).items():
                 own = graph.bound_output(given)
                 if own and output in row.properties["outputs"]:
                     made[own] = row.properties["outputs"][output]
@@ -152,6 +169,16 @@ _NAMES = (
     *("componentId", "computeId", "description", "displayName", "experimentName"),
     *("properties", "queueSettings", "tags"),
 )
+
+
+def _given(job: Body, spec: Body) -> dict[str, Body]:
+    """The inputs of a pipeline: what it was given, else what its component says."""
+    defaults = {
+        name: {"jobInputType": "literal", "value": str(about["default"])}
+        for name, about in (spec.get("inputs") or {}).items()
+        if about.get("default") is not None
+    }
+    return {**defaults, **(job.get("inputs") or {})}
 
 
 def _forces_rerun(pipeline: Body) -> bool:
