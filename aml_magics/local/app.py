@@ -17,18 +17,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from aml_magics.local import doors, identity
+from aml_magics.local import doors, files, identity, signatures
 from aml_magics.local.controllers.jobs import Jobs
 from aml_magics.local.controllers.online import Online
+from aml_magics.local.incoming import Incoming
 from aml_magics.local.mlflow import Tracking
 from aml_magics.local.store import Store
-from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace
+from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace, read_body
 
 if TYPE_CHECKING:
     from aml_magics.local.daemon import Address
 
 log = logging.getLogger(__name__)
-BODY_LIMIT = 32 << 20
 SCOPE = (
     r"/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)"
     rf"/providers/{re.escape(PROVIDER)}/(?P<scope>workspaces|registries)/(?P<workspace>[^/]+)"
@@ -45,6 +45,7 @@ class Local:
         self.strict = os.environ.get("AML_LOCAL_STRICT") == "1"
         self.slots = os.cpu_count() or 1
         self.store = Store(home / "workspace.db")
+        self.incoming = Incoming(home)
         self.mlflow = Tracking(self)
         self.jobs = Jobs(self)
         self.online = Online(self)
@@ -54,6 +55,7 @@ class Local:
         threading.Thread(target=self._load, name="load", daemon=True).start()
 
     def _load(self) -> None:
+        self.incoming.clean()
         self.online.start()
         self.mlflow.load()
         self.jobs.start()
@@ -111,20 +113,40 @@ async def _answer(local: Local, request: Request) -> ASGIApp:
     try:
         return await _routed(local, request)
     except ArmError as exc:
-        return exc.response()
+        return _worded(request, exc)
     except ClientDisconnect:
         return Response(status_code=499)
-    except OSError as exc:
+    except Exception as exc:
         log.exception("%s %s", request.method, request.url.path)
-        return ArmError(507, "InsufficientStorage", f"The disk failed: {exc.strerror}").response()
-    except Exception:
-        log.exception("%s %s", request.method, request.url.path)
-        message = "The local workspace failed; see `aml-local logs`."
-        return ArmError(500, "InternalServerError", message).response()
+        return _worded(request, _failure(exc))
+
+
+def _worded(request: Request, error: ArmError) -> Response:
+    """An error in the words of the service that was asked: storage has its own."""
+    if request.scope["path"].startswith("/blob/") and not isinstance(error, signatures.BlobError):
+        error = signatures.BlobError(error.status, error.code, str(error))
+    return error.response()
+
+
+def _failure(exc: BaseException | None) -> ArmError:
+    """What to answer for an exception that no handler expected.
+
+    507 if the disk is behind it; what MLflow finds wrong with a request is the client's mistake.
+    """
+    status = getattr(exc, "get_http_status_code", lambda: 500)()
+    if status < 500:
+        return ArmError(status, "UserError", str(exc), "BadRequest")
+    while exc is not None:
+        if reason := files.disk_failure(exc):
+            message = f"The disk of the local workspace failed: {reason}. Nothing was changed."
+            return ArmError(507, "InsufficientStorage", message)
+        exc = exc.__cause__
+    message = "The local workspace failed; see `aml-local logs`."
+    return ArmError(500, "InternalServerError", message)
 
 
 async def _routed(local: Local, request: Request) -> ASGIApp:
-    function, path = _route(request.method, request.url.path)
+    function, path = _route(request.method, request.scope["path"])
     ws = _scope_of(path) if path.get("workspace") else None
     call = Call(request, path, b"", request.scope["aml.door"], local, ws)
     if ws:
@@ -132,7 +154,9 @@ async def _routed(local: Local, request: Request) -> ASGIApp:
     if inspect.iscoroutinefunction(function):
         answer: ASGIApp = await function(call)
         return answer
-    response: Response = await run_in_threadpool(function, call._replace(body=await _body(request)))
+    response: Response = await run_in_threadpool(
+        function, call._replace(body=await read_body(request))
+    )
     return response
 
 
@@ -162,20 +186,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     text = re.sub(r"\{(\w+):path\}", r"(?P<\1>.*)", pattern)
     text = re.sub(r"\{(?!ws\})(\w+)\}", r"(?P<\1>[^/]+)", text)
     head, ws, below = text.partition("{ws}")
-    return re.compile(f"{head}{SCOPE}(?P<below>{below})" if ws else head, re.IGNORECASE)
+    flags = re.IGNORECASE | re.DOTALL  # a name may have a line break: to be refused as one
+    return re.compile(f"{head}{SCOPE}(?P<below>{below})" if ws else head, flags)
 
 
 def _ensure_workspace(call: Call) -> None:
     from aml_magics.local import workspaces
 
     workspaces.ensure(call)
-
-
-async def _body(request: Request) -> bytes:
-    """The request body in memory; large ones are for storage, which streams."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body.extend(chunk)
-        if len(body) > BODY_LIMIT:
-            raise ArmError(413, "RequestEntityTooLarge", "The request body is too large.")
-    return bytes(body)

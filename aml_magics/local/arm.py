@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ from aml_magics.local.wire import (
 )
 
 PAGE = 100
+MOST_ROWS = 1000  # a page is at most as long, and no more is in memory at once
 MOST = 2**61  # two of them are a number that SQLite knows
 USER = "local"
 
@@ -76,13 +78,13 @@ def page(
 ) -> Body:
     """A page of a listing, newest first, with the absolute URL of the next one."""
     query = call.query
-    top = _whole_number(query, "$top", PAGE) or PAGE
+    top = min(_whole_number(query, "$top", PAGE) or PAGE, MOST_ROWS)
     skip = _whole_number(query, "$skip", 0)
     before = _whole_number(query, "$skiptoken", MOST)
     view = query.get("listviewtype", "ActiveOnly")
-    most = -1 if keep else skip + top + 1
-    rows = call.local.store.children(parent, kind, view=view, before=before, top=most)
-    chosen = [row for row in rows if keep is None or keep(row)][skip:]
+    piece = min(skip + top, MOST_ROWS) + 1
+    rows = call.local.store.walk(parent, kind, view=view, before=before, piece=piece)
+    chosen = list(islice(filter(keep, rows) if keep else rows, skip, skip + top + 1))
     body: Body = {"value": [shown(row) for row in chosen[:top]]}
     if len(chosen) > top:
         asked = call.request.query_params.items()

@@ -129,6 +129,8 @@ def _put_version(call: Call, body: Body) -> tuple[Call, Resource, bool]:
     body["properties"] = properties
     if asset.identify:
         call = _at_version(call, asset.identify(call, properties))
+    if kind == "models":
+        call.local.mlflow.app()  # to load it takes seconds, which nobody waits for the store
     with call.local.store.transaction():
         arm.check_match(call, call.arm_id)
         if asset.complete:

@@ -1,35 +1,38 @@
 """Blob storage: one file for one blob, below home/storage/ACCOUNT/CONTAINER.
 
-A blob is written under a temporary name, flushed and renamed, so that a reader or a crash sees the
-whole blob or none. What a file cannot hold (metadata, MD5, type) is a note in the store.
+What a file cannot hold (metadata, MD5, type) is a note in the store, under the time of that very
+file: whoever replaces a blob writes the note first, so a crash leaves the old blob or the new one.
 """
 
 from __future__ import annotations
 
+import binascii
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from aml_magics.local import signatures, uris
+from aml_magics.local import incoming, signatures, uris
 from aml_magics.local.signatures import SAS_VERSION, BlobError
-from aml_magics.local.wire import ArmError, Call, Workspace
+from aml_magics.local.wire import ArmError, Call, Workspace, read_body
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
     from aml_magics.local.doors import Door
 
+T = TypeVar("T")
 CHUNK = 1 << 20
-LIST_PAGE = 5000
+METADATA = "x-ms-meta-"
 
 
 def account_id(ws: Workspace) -> str:
@@ -48,180 +51,260 @@ def new_container(local: Local, ws: Workspace, door: Door) -> tuple[str, str, st
     )
 
 
+def url(door: Door, account: str, container: str, name: str) -> str:
+    return f"{door.blob(account)}/{container}/{quote(name)}"
+
+
 # Requests
 
 
 async def blob(call: Call) -> Response:
     """Any request about one blob: properties, content, upload in one go or in blocks."""
     account, container, name = (call.path[key] for key in ("account", "container", "name"))
-    name = unquote(name)
     signatures.authorize(call, account, container, name)
     folder = uris.container(call.local, account, container)
     path = uris.below(folder, name)
     if path == folder:
         raise BlobError(400, "InvalidUri", "The blob has no name.")
     verb, comp = call.request.method, call.query.get("comp", "")
-    if call.query.get("restype") == "container":
-        return await run_in_threadpool(_container, call, folder)
     handler = _BLOB.get((verb, comp))
     if handler is None:
         raise ArmError(501, "NotImplemented", f"Blob operation {verb} comp={comp!r}.")
-    response: Response = await handler(call, path, _note_id(account, container, name))
+    response: Response = await handler(call, path, note_id(account, container, name))
     response.headers.update({"x-ms-version": SAS_VERSION, "x-ms-request-id": str(uuid4())})
     return response
 
 
-async def container_request(call: Call) -> Response:
-    """Create, look at or list a container."""
-    account, container = call.path["account"], call.path["container"]
-    signatures.authorize(call, account, container, "")
-    return await run_in_threadpool(_container, call, uris.container(call.local, account, container))
-
-
-def _container(call: Call, folder: Path) -> Response:
-    if call.request.method == "PUT":
-        if folder.exists():
-            raise BlobError(409, "ContainerAlreadyExists", "The container already exists.")
-        folder.mkdir(parents=True)
-        return Response(status_code=201)
-    if call.query.get("comp") == "list":
-        return _list(call, folder)
-    if not folder.exists():
-        raise BlobError(404, "ContainerNotFound", "The container does not exist.")
-    return Response(headers={"ETag": '"0"', "Last-Modified": formatdate(0, usegmt=True)})
-
-
-def _note_id(account: str, container: str, name: str) -> str:
+def note_id(account: str, container: str, name: str) -> str:
     return f"blob:{account}/{container}/{name}"
 
 
+# Reading
+
+
 async def _head(call: Call, path: Path, note: str) -> Response:
-    return Response(headers=_properties(call.local, path, note))
+    return await run_in_threadpool(_shown, call, path, note)
+
+
+def _shown(call: Call, path: Path, note: str) -> Response:
+    headers = properties(call.local, _about(path), note)
+    return _unchanged(call, headers) or Response(headers=headers)
 
 
 async def _get(call: Call, path: Path, note: str) -> Response:
-    """The blob or a range of it; what is appended meanwhile belongs to the next request."""
-    headers = _properties(call.local, path, note)
+    return await run_in_threadpool(_content, call, path, note)
+
+
+def _content(call: Call, path: Path, note: str) -> Response:
+    """The blob or a range of it: of the file as it is now, whatever takes its place meanwhile."""
+    try:
+        file = path.open("rb")
+    except OSError as exc:
+        raise _no_blob() from exc
+    headers = properties(call.local, os.fstat(file.fileno()), note)
     size = int(headers["Content-Length"])
+    if answer := _unchanged(call, headers):
+        return answer
     wanted = call.request.headers.get("x-ms-range") or call.request.headers.get("range")
-    if not wanted:
-        return StreamingResponse(_read(path, 0, size), headers=headers)
-    first, _, last = wanted.removeprefix("bytes=").partition("-")
-    start = int(first or 0)
-    stop = min(int(last) + 1 if last else size, size)
+    if not (bounds := _range(wanted or "", size)):
+        return StreamingResponse(_read(file, 0, size), headers=headers)
+    start, stop = bounds
     if start >= size:
         error = BlobError(416, "InvalidRange", "The range is not in the blob.").response()
         error.headers["Content-Range"] = f"bytes */{size}"
         return error
     headers["Content-Length"] = str(stop - start)
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    return StreamingResponse(_read(path, start, stop), 206, headers)
+    return StreamingResponse(_read(file, start, stop), 206, headers)
 
 
-def _read(path: Path, start: int, stop: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _range(wanted: str, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last; None for what is no range, which HTTP passes over."""
+    first, dash, last = wanted.removeprefix("bytes=").partition("-")
+    if not dash or not _is_position(first) or (last and not _is_position(last)):
+        return None
+    start, stop = int(first), min(int(last) + 1, size) if last else size
+    return (start, stop) if start < stop or start >= size else None
+
+
+def _is_position(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
+
+
+def _read(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
+    with file:
         file.seek(start)
         while start < stop and (chunk := file.read(min(CHUNK, stop - start))):
             start += len(chunk)
             yield chunk
 
 
+def _unchanged(call: Call, headers: dict[str, str]) -> Response | None:
+    """304 when the client has this version; for one that wants another it is an error.
+
+    Raises: BlobError 412.
+    """
+    asked, etag = call.request.headers, headers["ETag"]
+    if asked.get("if-match", "*") not in ("*", etag):
+        raise _not_met()
+    has_it = asked.get("if-none-match") in ("*", etag)
+    return Response(status_code=304, headers={"ETag": etag}) if has_it else None
+
+
+# Writing
+
+
 async def _put(call: Call, path: Path, note: str) -> Response:
-    if path.exists() and call.request.headers.get("if-none-match") == "*":
-        raise BlobError(409, "BlobAlreadyExists", "The blob already exists.")
-    await receive(call.request.stream(), path)
-    return await run_in_threadpool(_remember, call, path, note)
-
-
-async def _put_metadata(call: Call, path: Path, note: str) -> Response:
-    known = call.local.store.noted(note, "blob") or {}
-    headers = _properties(call.local, path, note)
-    call.local.store.note(note, "blob", {**known, "metadata": _metadata(call)})
-    return Response(headers={key: headers[key] for key in ("ETag", "Last-Modified")})
-
-
-async def _delete(call: Call, path: Path, note: str) -> Response:
-    _properties(call.local, path, note)
-    path.unlink()
-    call.local.store.forget(note, "blob")
-    return Response(status_code=202)
+    kind = call.request.headers.get("x-ms-blob-type", "BlockBlob")
+    if kind != "BlockBlob" or "x-ms-copy-source" in call.request.headers:
+        raise ArmError(501, "NotImplemented", f"Blobs of type {kind}, or copied from a URL.")
+    return await _receive(call, lambda temporary: _place(call, temporary, path, note))
 
 
 async def _put_block(call: Call, path: Path, note: str) -> Response:
-    block = _blocks(call.local, note) / sha256(call.query["blockid"].encode()).hexdigest()
-    await receive(call.request.stream(), block)
+    if not call.query.get("blockid"):
+        raise BlobError(400, "MissingRequiredQueryParameter", "The block has no blockid.")
+    block = _blocks(call.local, note) / _block_name(call.query["blockid"])
+    await _receive(call, lambda temporary: incoming.move(temporary, block))
     return Response(status_code=201)
 
 
 async def _put_block_list(call: Call, path: Path, note: str) -> Response:
-    body = await call.request.body()
-    names = [element.text or "" for element in ET.fromstring(body)]  # noqa: S314
-    blocks = _blocks(call.local, note)
-    files = [blocks / sha256(name.encode()).hexdigest() for name in names]
-    if not all(file.exists() for file in files):
-        raise BlobError(400, "InvalidBlockList", "A block of the list was not uploaded.")
-    await receive(_chunks(files), path)
-    await run_in_threadpool(shutil.rmtree, blocks, ignore_errors=True)
-    return await run_in_threadpool(_remember, call, path, note)
+    body = await read_body(call.request)
+    return await run_in_threadpool(_commit_blocks, call, path, note, body)
 
 
-async def _chunks(files: list[Path]) -> AsyncIterator[bytes]:
-    for file in files:
-        for chunk in _read(file, 0, file.stat().st_size):
-            yield chunk
-
-
-def _blocks(local: Local, note: str) -> Path:
-    return local.home / "blocks" / sha256(note.encode()).hexdigest()
-
-
-async def receive(chunks: AsyncIterator[bytes], path: Path) -> None:
-    """Write a stream to a file: whole, or not at all; memory stays at one chunk."""
-    temporary = path.parent / f".{uuid4().hex}.partial"
+def _commit_blocks(call: Call, path: Path, note: str, body: bytes) -> Response:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            async for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            await run_in_threadpool(os.fsync, file.fileno())
-        temporary.replace(path)
-    except (NotADirectoryError, FileExistsError, IsADirectoryError) as exc:
-        raise BlobError(409, "BlobNameConflict", "A blob is in the way of this name.") from exc
-    finally:
-        temporary.unlink(missing_ok=True)
+        names = [element.text or "" for element in ET.fromstring(body)]  # noqa: S314
+    except (ET.ParseError, ValueError, LookupError) as exc:  # of an unknown encoding
+        raise BlobError(400, "InvalidXmlDocument", "The block list is not XML.") from exc
+    blocks = _blocks(call.local, note)
+    files = [blocks / _block_name(name) for name in names]
+    if not all(file.exists() for file in {*files}):
+        raise BlobError(400, "InvalidBlockList", "A block of the list was not uploaded.")
+    return incoming.join(call.local, files, lambda made: _place(call, made, path, note))
 
 
-def _remember(call: Call, path: Path, note: str) -> Response:
+async def _put_metadata(call: Call, path: Path, note: str) -> Response:
+    return await run_in_threadpool(_change_metadata, call, path, note)
+
+
+def _change_metadata(call: Call, path: Path, note: str) -> Response:
+    store = call.local.store
+    with call.local.incoming.placing:
+        about = _about(path)
+        _unchanged(call, properties(call.local, about, note))
+        known = store.noted(note, _key(about)) or {}
+        store.note(note, _key(about), {**known, "metadata": _metadata(call)})
+    return _written(call, path, note, 200)
+
+
+async def _delete(call: Call, path: Path, note: str) -> Response:
+    return await run_in_threadpool(_remove, call, path, note)
+
+
+def _remove(call: Call, path: Path, note: str) -> Response:
+    """Remove a blob, and the folders that were there for it alone."""
+    container = uris.container(call.local, call.path["account"], call.path["container"])
+    with call.local.incoming.placing:
+        about = _about(path)
+        _unchanged(call, properties(call.local, about, note))
+        path.unlink()
+        call.local.store.forget(note, _key(about))
+        while (path := path.parent) != container:
+            try:
+                path.rmdir()
+            except OSError:  # not empty
+                break
+    return Response(status_code=202)
+
+
+async def _receive(call: Call, place: Callable[[Path], T]) -> T:
+    try:
+        md5 = b64decode(call.request.headers.get("content-md5", "")).hex()
+        return await incoming.receive(call.local, call.request.stream(), place, md5)
+    except (binascii.Error, incoming.WrongContent) as exc:
+        raise BlobError(400, "Md5Mismatch", "The content does not fit its Content-MD5.") from exc
+
+
+def _place(call: Call, temporary: Path, path: Path, note: str) -> Response:
+    """Make a finished file the blob, with all that is to be remembered of it, in one step."""
+    store, kept, key = call.local.store, _kept(call), _key(temporary.stat())
+    with call.local.incoming.placing:
+        old = path.stat() if path.is_file() else None
+        _check_conditions(call, old)
+        if kept:
+            store.note(note, key, kept)
+        try:
+            incoming.move(temporary, path)
+        except ArmError:
+            store.forget(note, key)
+            raise
+        if old and store.noted(note, _key(old)) is not None:
+            store.forget(note, _key(old))
+    shutil.rmtree(_blocks(call.local, note), ignore_errors=True)
+    return _written(call, path, note, 201)
+
+
+def _check_conditions(call: Call, old: os.stat_result | None) -> None:
+    asked, etag = call.request.headers, _etag(old) if old else None
+    if etag and asked.get("if-none-match") == "*":
+        raise BlobError(409, "BlobAlreadyExists", "The blob already exists.")
+    is_other = "if-match" in asked and (etag is None or asked["if-match"] not in ("*", etag))
+    if is_other or (etag and asked.get("if-none-match") == etag):
+        raise _not_met()
+
+
+def _kept(call: Call) -> dict[str, Any]:
     headers = call.request.headers
-    kept = {
+    facts = {
         "metadata": _metadata(call),
         "md5": headers.get("x-ms-blob-content-md5") or headers.get("content-md5"),
         "type": headers.get("x-ms-blob-content-type"),
     }
-    call.local.store.note(note, "blob", kept)
-    shown = _properties(call.local, path, note)
-    return Response(None, 201, {key: shown[key] for key in ("ETag", "Last-Modified")})
+    if facts["type"] == DEFAULT_TYPE:
+        facts["type"] = None
+    return facts if any(facts.values()) else {}
 
 
 def _metadata(call: Call) -> dict[str, str]:
-    prefix = "x-ms-meta-"
-    headers = call.request.headers.items()
-    return {key[len(prefix) :]: value for key, value in headers if key.startswith(prefix)}
+    given = {
+        key.removeprefix(METADATA): value
+        for key, value in call.request.headers.items()
+        if key.startswith(METADATA)
+    }
+    for name in given:
+        if not (name.isascii() and name.isidentifier()):
+            raise BlobError(400, "InvalidMetadata", f"The metadata name {name!r} is not valid.")
+    return given
 
 
-def _properties(local: Local, path: Path, note: str) -> dict[str, str]:
-    """The headers that describe a blob.
+def _written(call: Call, path: Path, note: str, status: int) -> Response:
+    shown = properties(call.local, _about(path), note)
+    return Response(None, status, {key: shown[key] for key in ("ETag", "Last-Modified")})
 
-    Raises: BlobError 404: there is none.
-    """
-    if not path.is_file():
-        raise BlobError(404, "BlobNotFound", "The specified blob does not exist.")
-    kept, about = local.store.noted(note, "blob") or {}, path.stat()
+
+def _blocks(local: Local, note: str) -> Path:
+    return local.incoming.blocks / sha256(note.encode()).hexdigest()
+
+
+def _block_name(block_id: str) -> str:
+    return sha256(block_id.encode()).hexdigest()
+
+
+# What is known of a blob
+
+DEFAULT_TYPE = "application/octet-stream"
+
+
+def properties(local: Local, about: os.stat_result, note: str) -> dict[str, str]:
+    """The headers that describe a blob, which is a file of which this is known."""
+    kept = local.store.noted(note, _key(about)) or {}
     headers = {
         "Content-Length": str(about.st_size),
-        "Content-Type": kept.get("type") or "application/octet-stream",
-        "ETag": f'"0x{about.st_mtime_ns:X}"',
+        "Content-Type": kept.get("type") or DEFAULT_TYPE,
+        "ETag": _etag(about),
         "Last-Modified": formatdate(about.st_mtime, usegmt=True),
         "Accept-Ranges": "bytes",
         "x-ms-blob-type": "BlockBlob",
@@ -230,7 +313,32 @@ def _properties(local: Local, path: Path, note: str) -> dict[str, str]:
     if kept.get("md5"):
         headers["x-ms-blob-content-md5"] = kept["md5"]
     metadata = kept.get("metadata") or {}
-    return {**headers, **{f"x-ms-meta-{key}": value for key, value in metadata.items()}}
+    return {**headers, **{f"{METADATA}{key}": value for key, value in metadata.items()}}
+
+
+def _about(path: Path) -> os.stat_result:
+    """Raises: BlobError 404: there is no such blob."""
+    if not path.is_file():
+        raise _no_blob()
+    return path.stat()
+
+
+def _etag(about: os.stat_result) -> str:
+    return f'"0x{about.st_mtime_ns:X}"'
+
+
+def _key(about: os.stat_result) -> str:
+    """The key of the note about the blob that is in this very file."""
+    return f"blob {about.st_mtime_ns:X}"
+
+
+def _no_blob() -> BlobError:
+    return BlobError(404, "BlobNotFound", "The specified blob does not exist.")
+
+
+def _not_met() -> BlobError:
+    message = "The condition specified using HTTP conditional header(s) is not met."
+    return BlobError(412, "ConditionNotMet", message)
 
 
 _BLOB: dict[tuple[str, str], Any] = {
@@ -242,68 +350,3 @@ _BLOB: dict[tuple[str, str], Any] = {
     ("PUT", "block"): _put_block,
     ("PUT", "blocklist"): _put_block_list,
 }
-
-
-# Listing
-
-
-def _list(call: Call, folder: Path) -> Response:
-    query = call.query
-    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    limit = int(query.get("maxresults", LIST_PAGE))
-    marker, account = query.get("marker", ""), call.path["account"]
-    names = [name for name in sorted(_names(folder, prefix)) if name >= marker]
-    root = ET.Element("EnumerationResults", ContainerName=folder.name)
-    ET.SubElement(root, "Prefix").text = prefix
-    items, rest = ET.SubElement(root, "Blobs"), ""
-    seen: set[str] = set()
-    for name in names:
-        if len(seen) == limit:
-            rest = name
-            break
-        head, cut, _ = name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
-        shown = prefix + head + cut if cut else name
-        if shown not in seen:
-            seen.add(shown)
-            _item(items, call.local, folder / name, _note_id(account, folder.name, name), shown)
-    ET.SubElement(root, "NextMarker").text = rest
-    return Response(b"\xef\xbb\xbf" + ET.tostring(root, "utf-8"), media_type="application/xml")
-
-
-def _names(folder: Path, prefix: str) -> Iterator[str]:
-    """Names of the blobs that begin with `prefix`, walking only the folder it points into."""
-    start = uris.below(folder, prefix.rpartition("/")[0])
-    for parent, _, files in os.walk(start):
-        for file in files:
-            name = (Path(parent) / file).relative_to(folder).as_posix()
-            if name.startswith(prefix) and not file.endswith(".partial"):
-                yield name
-
-
-def _item(items: ET.Element, local: Local, path: Path, note: str, shown: str) -> None:
-    if shown.endswith("/"):
-        ET.SubElement(ET.SubElement(items, "BlobPrefix"), "Name").text = shown
-        return
-    item, headers = ET.SubElement(items, "Blob"), _properties(local, path, note)
-    ET.SubElement(item, "Name").text = shown
-    properties = ET.SubElement(item, "Properties")
-    for header, element in _LISTED.items():
-        ET.SubElement(properties, element).text = headers.get(header, "")
-    metadata = ET.SubElement(item, "Metadata")
-    for key, value in headers.items():
-        if key.startswith("x-ms-meta-"):
-            ET.SubElement(metadata, key.removeprefix("x-ms-meta-")).text = value
-
-
-_LISTED = {
-    "Last-Modified": "Last-Modified",
-    "ETag": "Etag",
-    "Content-Length": "Content-Length",
-    "Content-Type": "Content-Type",
-    "x-ms-blob-content-md5": "Content-MD5",
-    "x-ms-blob-type": "BlobType",
-}
-
-
-def url(door: Door, account: str, container: str, name: str) -> str:
-    return f"{door.blob(account)}/{container}/{quote(name)}"

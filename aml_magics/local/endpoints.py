@@ -84,6 +84,8 @@ def regenerate_keys(call: Call) -> Response:
     if kind not in keys:
         raise bad_request(f"keyType is none of {[*keys]}.")
     given = asked.get("keyValue")
+    if given is not None and not isinstance(given, str):
+        raise bad_request("keyValue is not text.")
     keys[kind] = given if given and given != keys[kind] else _new_key()
     call.local.store.note(_parent(call), "keys", keys)
     return _accepted(call)

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+
+def disk_failure(exc: BaseException) -> str:
+    """Why the disk, full or broken, is the cause of an exception; "" when it is not."""
+    if isinstance(exc, OSError):
+        return os.strerror(exc.errno) if exc.errno in _ERRORS_OF_THE_DISK else ""
+    if isinstance(exc, sqlite3.OperationalError):
+        # Its extended codes, as of a failed write, have the general one in their last byte.
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        return str(exc) if code in _CODES_OF_THE_DISK else ""
+    return ""
+
+
+_ERRORS_OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS),
+    *(errno.EACCES, errno.EPERM),
+)
+_CODES_OF_THE_DISK = (
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
+)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -43,9 +43,9 @@ def change_run(call: Call) -> Response:
         properties["tags"] = {**(properties.get("tags") or {}), **tags}
         properties["properties"] = {**(properties.get("properties") or {}), **more}
 
-    changed = call.local.store.update(job.id, change)
     note = {"mlflow.note.content": description} if description else {}
     call.local.mlflow.change_run(call.workspace, job.name, name, {**tags, **note})
+    changed = call.local.store.update(job.id, change)
     return JSONResponse(_run(call, changed or job))
 
 
@@ -230,7 +230,7 @@ def _artifacts(call: Call) -> Path:
 def _files(folder: Path) -> Iterator[str]:
     """Names of the files below a folder, relative to it."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.endswith(".partial"):
+        if path.is_file():
             yield path.relative_to(folder).as_posix()
 
 

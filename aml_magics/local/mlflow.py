@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aml_magics.local import blobs, uris
+from aml_magics.local import incoming, uris
 from aml_magics.local.wire import ArmError, Call, Workspace, bad_request
 
 if TYPE_CHECKING:
@@ -93,9 +92,8 @@ class Tracking:
         """URL of a workspace's database; a new one is a copy, for making one takes a second."""
         path = self._local.home / "mlflow" / f"{account}.db"
         if not path.exists():
-            copy = path.with_suffix(".partial")
-            shutil.copyfile(path.with_name("empty.db"), copy)
-            copy.replace(path)
+            empty = path.with_name("empty.db")
+            incoming.join(self._local, [empty], lambda made: incoming.move(made, path))
         return f"sqlite:///{path}"
 
     def forget(self, account: str) -> None:
@@ -130,18 +128,21 @@ class Tracking:
         labels = [RunTag(key, value) for key, value in tags.items()]
         name = tags.get("mlflow.runName", job)
         run_args = (experiment_id, tags.get("mlflow.user", ""), get_current_time_millis())
-        if not self._has_run(ws, job):  # of a submit that was cut short
+        stage = self._stage(ws, job)
+        if stage == "deleted":  # with the job that had this name before
+            store._hard_delete_run(job)
+        if stage != "active":  # it is, after a submit that was cut short
             store.create_run(*run_args, labels, name, run_id=job)
         return str(experiment_id)
 
-    def _has_run(self, ws: Workspace, run: str) -> bool:
+    def _stage(self, ws: Workspace, run: str) -> str | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.store(ws.account, "tracking").get_run(run)
+            info = self.store(ws.account, "tracking").get_run(run).info
         except MlflowException:
-            return False
-        return True
+            return None
+        return str(info.lifecycle_stage)
 
     def change_run(self, ws: Workspace, run: str, name: str | None, tags: dict[str, str]) -> None:
         """Rename a run, and set tags of it."""
@@ -319,7 +320,6 @@ def list_artifacts(call: Call) -> Response:
         {"path": entry.name, "is_dir": entry.is_dir()}
         | ({} if entry.is_dir() else {"file_size": entry.stat().st_size})
         for entry in entries
-        if not entry.name.endswith(".partial")
     ]
     return JSONResponse({"files": files})
 
@@ -332,7 +332,9 @@ async def get_artifact(call: Call) -> Response:
 
 
 async def put_artifact(call: Call) -> Response:
-    await blobs.receive(call.request.stream(), _artifact(call, call.path["rest"]))
+    path = _artifact(call, call.path["rest"])
+    stream = call.request.stream()
+    await incoming.receive(call.local, stream, lambda temporary: incoming.move(temporary, path))
     return JSONResponse({})
 
 

@@ -16,6 +16,7 @@ from aml_magics.local import (
     assets,
     blobs,
     computes,
+    containers,
     datastores,
     endpoints,
     groups,
@@ -214,6 +215,6 @@ ROUTES: tuple[Route, ...] = (
     ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
     ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
     # blob storage
-    ("GET HEAD PUT DELETE", "/blob/{account}/{container}", blobs.container_request),
+    ("GET HEAD PUT DELETE", "/blob/{account}/{container}", containers.request),
     ("GET HEAD PUT DELETE", "/blob/{account}/{container}/{name:path}", blobs.blob),
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
+from xml.sax.saxutils import escape
 
 from starlette.responses import Response
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 SAS_VERSION = "2021-08-06"
+UNSPEAKABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
 PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "wc", "DELETE": "d"}
 
 
@@ -23,7 +26,8 @@ class BlobError(ArmError):
     """A refusal as blob storage words it: XML, with the code in a header as well."""
 
     def response(self) -> Response:
-        body = f"<Error><Code>{self.code}</Code><Message>{self}</Message></Error>"
+        text = escape(UNSPEAKABLE.sub("?", str(self)))
+        body = f"<Error><Code>{self.code}</Code><Message>{text}</Message></Error>"
         return Response(
             '﻿<?xml version="1.0" encoding="utf-8"?>' + body,
             self.status,

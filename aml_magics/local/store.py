@@ -107,10 +107,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk has ended some by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def get(self, id: str) -> Resource | None:  # noqa: A002 (ARM's word)
         with self._lock:
@@ -154,12 +155,11 @@ class Store:
 
     def delete(self, id: str) -> bool:  # noqa: A002
         """Remove a resource, all below it, and what was noted about them."""
-        below = id.replace("%", r"\%").replace("_", r"\_") + "/%"
         with self.transaction():
             for table in ("notes", "resources"):
                 cursor = self._db.execute(
-                    f"DELETE FROM {table} WHERE id = ? OR id LIKE ? ESCAPE '\\'",  # noqa: S608
-                    (id, below),
+                    f"DELETE FROM {table} WHERE id = ? OR (id > ? AND id < ?)",  # noqa: S608
+                    (id, f"{id}/", f"{id}0"),  # "0" comes after "/"
                 )
             return cursor.rowcount > 0
 
@@ -177,6 +177,14 @@ class Store:
                 (parent, kind, before if before is not None else 2**62, top),
             ).fetchall()
         return [_resource(row) for row in rows]
+
+    def walk(
+        self, parent: str, kind: str, *, view: str = "All", before: int | None = None, piece: int
+    ) -> Iterator[Resource]:
+        """As `children`, but read `piece` of them at a time, as they are asked for."""
+        while rows := self.children(parent, kind, view=view, before=before, top=piece):
+            yield from rows
+            before = rows[-1].sequence
 
     def names(self, parent: str, kind: str) -> list[tuple[str, bool]]:
         """Names of the children of one kind and whether they are archived, newest first."""

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PROVIDER = "Microsoft.MachineLearningServices"
 REGION = "eastus"
 TENANT = "00000000-0000-0000-0000-00000000a2a1"
+BODY_LIMIT = 32 << 20
+DEEPEST = 128  # levels of JSON in a body
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
@@ -136,6 +139,28 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what is nested deeper than any resource, before something recurses into it."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+
+
 class Call(NamedTuple):
     """One request, routed: `path` holds the named groups of its pattern."""
 
@@ -167,7 +192,10 @@ class Call(NamedTuple):
         Raises: ArmError 400: it is not one.
         """
         try:
-            document = json.loads(self.body or b"{}", parse_constant=_refuse_constant)
+            document = json.loads(
+                self.body or b"{}", parse_constant=_refuse_constant, parse_float=_finite
+            )
+            _check_depth(document)
             if b"\\ud" in self.body.lower():  # half a surrogate pair cannot be sent again
                 json.dumps(document, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as exc:
@@ -178,3 +206,16 @@ class Call(NamedTuple):
         check_fields(document)
         check_fields(document.get("properties") or {})
         return document
+
+
+async def read_body(request: Request) -> bytes:
+    """The request body in memory; large ones are for storage, which streams.
+
+    Raises: ArmError 413.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body.extend(chunk)
+        if len(body) > BODY_LIMIT:
+            raise ArmError(413, "RequestEntityTooLarge", "The request body is too large.")
+    return bytes(body)

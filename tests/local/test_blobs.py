@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 import requests
+from azure.core import MatchConditions
 from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
     ResourceExistsError,
+    ResourceModifiedError,
     ResourceNotFoundError,
 )
 from azure.storage.blob import BlobSasPermissions, BlobServiceClient, generate_blob_sas
@@ -60,10 +62,13 @@ def test_a_range_is_a_part(container):
     assert blob.download_blob(offset=8, length=100).readall() == b"89"
 
 
-def test_names_of_any_letters(container):
-    name = "a b/ä+%#/x=1&y.txt"
+@pytest.mark.parametrize(
+    "name",
+    ["a b/ä+%#/x=1&y.txt", "a%20b%2fc", "x.partial", "a\x01b/c", "~'\"<&>", "\N{GRINNING FACE}"],
+)
+def test_names_of_any_letters(container, name):
     container.upload_blob(name, b"1")
-    assert [blob.name for blob in container.list_blobs(name_starts_with="a b/")] == [name]
+    assert [blob.name for blob in container.list_blobs()] == [name]
     assert container.download_blob(name).readall() == b"1"
 
 
@@ -74,6 +79,87 @@ def test_listing_by_prefix_folder_and_page(container):
     assert sorted(b.name for b in container.walk_blobs("a/")) == ["a/1", "a/2", "a/b/"]
     pages = container.list_blobs(results_per_page=3).by_page()
     assert [[blob.name for blob in page] for page in pages] == [["a/1", "a/2", "a/b/3"], ["c"]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_every_page_size_shows_everything_once(container, size):
+    names = ["a-1", "a/1", "a/2", "a/b/3", "a/b/4", "a0", "b/c/d", "b.c"]
+    for name in names:
+        container.upload_blob(name, b"", overwrite=True)
+    pages = list(container.list_blobs(results_per_page=size).by_page())
+    assert [blob.name for page in pages for blob in page] == sorted(names)
+    folders = [entry.name for entry in container.walk_blobs("", results_per_page=size)]
+    assert sorted(folders) == ["a-1", "a/", "a0", "b.c", "b/"]
+
+
+def test_a_large_folder_is_listed_in_pages_while_it_changes(container, store, address):
+    account, name, _ = store
+    folder = address.home / "storage" / account / name / "many"
+    for number in range(5200):
+        path = folder / f"{number % 10}" / f"{number:04}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    seen = []
+    for page in container.list_blobs("many/", results_per_page=1000).by_page():
+        seen += [blob.name for blob in page]
+        container.upload_blob(f"many/0/{len(seen)}x", b"")  # before the marker, after the first
+        (folder / "9" / f"{5199 - len(seen) // 1000 * 10:04}").unlink()
+    expected = {f"many/{n % 10}/{n:04}" for n in range(5200)}
+    assert len(seen) == len({*seen})
+    assert len(expected - {*seen}) <= 5
+    assert len(list(container.list_blobs("many/3/"))) == 520
+    assert len(list(container.walk_blobs("many/"))) == 10
+
+
+def test_a_folder_ends_with_its_last_blob(container):
+    container.upload_blob("a/b/c", b"1")
+    with pytest.raises(ResourceExistsError):
+        container.upload_blob("a/b", b"1")
+    container.delete_blob("a/b/c")
+    container.upload_blob("a", b"1")
+
+
+def test_a_write_may_depend_on_the_etag(container):
+    blob = container.upload_blob("x", b"1")
+    etag = blob.get_blob_properties().etag
+    blob.upload_blob(b"2", overwrite=True, etag=etag, match_condition=MatchConditions.IfNotModified)
+    for refused in (blob.upload_blob, blob.download_blob, blob.delete_blob):
+        body = {"data": b"3", "overwrite": True} if refused == blob.upload_blob else {}
+        with pytest.raises(ResourceModifiedError):
+            refused(**body, etag=etag, match_condition=MatchConditions.IfNotModified)
+    assert blob.download_blob().readall() == b"2"
+
+
+def test_what_arrives_damaged_is_refused(container):
+    blob = container.upload_blob("x", b"1", metadata={"a": "1"})
+    headers = {"Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # of nothing
+    with pytest.raises(HttpResponseError, match="Md5Mismatch"):
+        blob.upload_blob(b"2", overwrite=True, headers=headers)
+    assert blob.download_blob().readall() == b"1"
+    assert blob.get_blob_properties().metadata == {"a": "1"}
+
+
+def test_a_blob_has_what_came_with_its_own_content(container):
+    blob = container.upload_blob("x", b"1", metadata={"a": "1"})
+    blob.upload_blob(b"2", overwrite=True)
+    assert blob.get_blob_properties().metadata == {}
+    blob.set_blob_metadata({"b": "2"})
+    blob.delete_blob()
+    assert container.upload_blob("x", b"3").get_blob_properties().metadata == {}
+
+
+@pytest.mark.parametrize("write", ["upload_page", "append_block", "start_copy_from_url"])
+def test_other_kinds_of_blobs_are_refused_by_name(container, write):
+    blob = container.get_blob_client("other")
+    writes = {
+        "upload_page": lambda: blob.create_page_blob(512),
+        "append_block": blob.create_append_blob,
+        "start_copy_from_url": lambda: blob.start_copy_from_url("https://x.invalid/y"),
+    }
+    with pytest.raises(HttpResponseError) as caught:
+        writes[write]()
+    assert caught.value.status_code == 501
+    assert not blob.exists()
 
 
 def test_an_existing_blob_is_replaced_only_when_asked(container):

@@ -136,6 +136,19 @@ def test_stopping_the_workspace_ends_its_jobs(workspace, tmp_path):
     assert workspace.job("running")["status"] == "Failed"
 
 
+def test_a_model_may_come_before_mlflow_is_loaded(workspace):
+    """It needs MLflow, whose loading must not wait for the store that the model is written to."""
+    uri = "azureml://datastores/workspaceblobstore/paths/x"
+    place = workspace.ask("GET", "datastores/workspaceblobstore")["properties"]
+    path = f"blob/{place['accountName']}/{place['containerName']}/x"
+    headers = {"Authorization": f"Bearer {workspace.address.token}"}
+    requests.put(f"{workspace.address.url}/{path}", b"x", headers=headers, timeout=30)
+    workspace.kill()
+    workspace.restart()
+    body = {"properties": {"modelUri": uri, "modelType": "custom_model"}}
+    assert workspace.ask("PUT", "models/m/versions/1", body)["name"] == "1"
+
+
 def test_a_process_that_has_the_id_of_an_old_one_is_left_alone():
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
         processes.Handle(other.pid, started=1.0).kill()

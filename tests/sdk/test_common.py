@@ -11,39 +11,9 @@ from azure.ai.ml import Input, command
 from azure.ai.ml.entities import Environment
 
 from aml_magics.local import coverage
+from tests.sdk.bodies import BESIDE, COMMON, GOOD, URI
 
 GROUP = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/tests"
-URI = "azureml://datastores/workspaceblobstore/paths/{}"
-GOOD = {
-    "data/x/versions/1": {"dataUri": URI, "dataType": "uri_file"},
-    "models/x/versions/1": {"modelUri": URI, "modelType": "custom_model", "flavors": {}},
-    "environments/x/versions/1": {"image": "x", "condaFile": "x", "build": {"contextUri": "x"}},
-    "codes/x/versions/1": {"codeUri": "x"},
-    "components/x/versions/1": {"componentSpec": {"type": "command", "inputs": {}}},
-    "featuresets/x/versions/1": {"specification": {"path": "x"}, "entities": []},
-    "datastores/x": {
-        "datastoreType": "AzureBlob",
-        "accountName": "a",
-        "containerName": "c",
-        "credentials": {"credentialsType": "None"},
-        "isDefault": True,
-    },
-    "computes/x": {"computeType": "AmlCompute", "properties": {"vmSize": "x"}},
-    "schedules/x": {"trigger": {"triggerType": "Cron"}, "action": {"actionType": "CreateJob"}},
-    "batchEndpoints/x": {"authMode": "x", "defaults": {"deploymentName": "x"}},
-    "connections/x": {"authType": "x", "category": "x", "credentials": {}, "metadata": {}},
-    "outboundRules/x": {"type": "FQDN", "destination": "x"},
-    "onlineEndpoints/xyz": {"authMode": "key", "traffic": {"a": 1}, "properties": {}},
-    "jobs/x": {
-        "jobType": "Sweep",
-        "displayName": "x",
-        "experimentName": "x",
-        "inputs": {"a": {"jobInputType": "literal", "value": "1"}},
-        "outputs": {"o": {"uri": "x"}},
-    },
-}
-COMMON = {"tags": {}, "description": "x", "properties": {}, "isArchived": False}
-BESIDE = ("tags", "location", "identity", "sku", "kind")
 ELSEWHERE = ("/mlflow", "/login", "/msi")  # not answered in ARM's terms
 JUNK = (3, "", [1], {"a": {"b": [1]}}, "x" * 3000)
 NO_JSON = (
