@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aml_magics.local.controllers import graph
+from aml_magics.local.controllers import graph, parallel
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import ArmError, bad_request
@@ -181,5 +181,6 @@ _COMMAND: Body = {
 _PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
 KINDS: dict[str, Kind] = {
     "Command": Kind(_COMMAND, _check_command),
+    "Parallel": Kind(_COMMAND, parallel.check),
     "Pipeline": Kind(_PIPELINE, graph.check, False, "azureml.PipelineRun", "Pipeline"),
 }

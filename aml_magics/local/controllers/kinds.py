@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aml_magics.local.controllers import parallel
 from aml_magics.local.store import Body
 
 
@@ -12,4 +13,7 @@ def _command(job: Body) -> Body:
 
 
 # Type of job → its properties as those of a command job: command, codeId, environmentId, ….
-AS_COMMAND: dict[str, Callable[[Body], Body]] = {"Command": _command}
+AS_COMMAND: dict[str, Callable[[Body], Body]] = {
+    "Command": _command,
+    "Parallel": parallel.as_command,
+}

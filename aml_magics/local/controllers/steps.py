@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -80,6 +81,29 @@ def _of_component(node: Node) -> Body:
     }
 
 
+def _parallel(node: Node, pipeline: Body) -> Body:
+    given = {key: value for key, value in node.body.items() if value is not None}
+    spec = {**node.spec, **given}
+    task = camel({**(node.spec.get("task") or {}), **(given.get("task") or {})})
+    keys = spec.get("partition_keys") or []  # clients send them as JSON text
+    settings = {camel_name(key): camel(spec[key]) for key in _PARALLEL if spec.get(key) is not None}
+    return {
+        "jobType": "Parallel",
+        **_of_component(node),
+        "codeId": task.pop("code", None),
+        "environmentId": task.pop("environment", None),
+        "partitionKeys": json.loads(keys) if isinstance(keys, str) else keys,
+        **settings,
+        "task": task,
+    }
+
+
+_PARALLEL = (
+    *("error_threshold", "input_data", "logging_level", "max_concurrency_per_instance"),
+    *("mini_batch_error_threshold", "mini_batch_size", "retry_settings"),
+)
+
+
 def _pipeline(node: Node, pipeline: Body) -> Body:
     settings = {**(pipeline.get("settings") or {}), **(node.spec.get("settings") or {})}
     return {"jobType": "Pipeline", "settings": settings}
@@ -91,14 +115,15 @@ def camel(value: Any) -> Any:
         return [camel(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {re.sub(r"_(\w)", _upper, key): camel(item) for key, item in value.items()}
+    return {camel_name(key): camel(item) for key, item in value.items()}
 
 
-def _upper(match: re.Match[str]) -> str:
-    return match[1].upper()
+def camel_name(name: str) -> str:
+    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
 
 
 STEPS: dict[str, Callable[[Node, Body], Body]] = {
     "command": _command,
+    "parallel": _parallel,
     "pipeline": _pipeline,
 }
