@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,8 +54,13 @@ class Handle(NamedTuple):
 
     def kill(self) -> None:
         """End the whole process group: asked first, then forced."""
-        if self._signal(signal.SIGTERM):
-            self.wait(GRACE)
+        _poll(self.pid)  # a dead child of ours would be of the group until it is waited for
+        end = time.monotonic() + GRACE
+        is_there = self._signal(signal.SIGTERM)
+        while is_there and time.monotonic() < end:
+            time.sleep(0.02)
+            _poll(self.pid)
+            is_there = self._signal(0)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> bool:
@@ -90,13 +96,23 @@ def start(
 
 def find(exit_file: Path) -> Handle | None:
     """The living process that was started with this exit file."""
-    for process in psutil.process_iter():
+    leaders = (p for p in _of(exit_file) if p.pid == os.getpgid(p.pid))
+    first = min(leaders, key=lambda process: process.create_time(), default=None)
+    return Handle(first.pid, first.create_time()) if first else None
+
+
+def end_strays(exit_file: Path) -> None:
+    """End what left the process group of the command with this exit file, as a daemon does."""
+    for process in _of(exit_file):
         with contextlib.suppress(psutil.Error):
-            if process.pid == os.getpgid(process.pid) and (
-                process.environ().get("AML_EXIT") == str(exit_file)
-            ):
-                return Handle(process.pid, process.create_time())
-    return None
+            process.kill()
+
+
+def _of(exit_file: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if process.environ().get("AML_EXIT") == str(exit_file):
+                yield process
 
 
 def exit_code(exit_file: Path) -> int | None:
@@ -104,6 +120,12 @@ def exit_code(exit_file: Path) -> int | None:
     with contextlib.suppress(FileNotFoundError, ValueError):
         return int(exit_file.read_text())
     return None
+
+
+def _poll(pid: int) -> None:
+    child = _children.get(pid)
+    if child:
+        child.poll()
 
 
 def reap(handle: Handle) -> None:

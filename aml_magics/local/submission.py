@@ -58,14 +58,14 @@ def create(
     lineage = {"mlflow.parentRunId": parent.name, "mlflow.rootRunId": root} if parent else {}
     tags = {**run_tags(properties), **lineage}
     run = local.mlflow.create_run(job.ws, job.name, properties["experimentName"], tags)
+    if reused:
+        local.mlflow.end_run(job.ws, job.name, "Completed")
     with local.store.transaction():
         parent_id = parent.id if parent else ""
         resource, _ = local.store.put(job.id, "jobs", {"properties": properties}, parent_id)
         for key, value in {"experiment": run, "root": root, **notes}.items():
             local.store.note(job.id, key, value)
-    if reused:
-        local.mlflow.end_run(job.ws, job.name, "Completed")
-    else:
+    if not reused:
         local.jobs.submit(job)
     return resource
 

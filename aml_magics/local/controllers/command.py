@@ -30,7 +30,7 @@ class CommandRun(Run):
         self._handle: processes.Handle | None = None
         self._lock = threading.Lock()
         self._folder = local.home / "jobs" / job.ws.account / job.name
-        self._exit_file = self._folder / "exit"
+        self._exit_file = self._folder.with_name(f"{job.name}.exit")  # not for the job to remove
 
     def work(self) -> None:
         if not self._adopt():
@@ -46,6 +46,7 @@ class CommandRun(Run):
 
     def end(self, way: Ended) -> None:
         super().end(way)
+        self._exit_file.unlink(missing_ok=True)
         launch.link_of(self._folder).unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -106,6 +107,7 @@ class CommandRun(Run):
         in_time = handle.wait(timeout)
         handle.kill()  # what the command left running in its process group, or all of it
         processes.reap(handle)
+        processes.end_strays(self._exit_file)
         self.check()
         if not in_time:
             raise Failed(f"The job ran into its limit of {timeout:.0f} seconds.")

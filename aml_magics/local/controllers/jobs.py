@@ -15,6 +15,7 @@ from aml_magics.local.store import Body
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
+MEDIUM = 2
 log = logging.getLogger(__name__)
 
 # What sees jobs of each type through.
@@ -140,7 +141,8 @@ class Jobs:
 
 
 def _priority(job: Body) -> int:
-    return int((job.get("queueSettings") or {}).get("priority") or 0)
+    """1 to 3, as the SDK writes low, medium and high."""
+    return int((job.get("queueSettings") or {}).get("priority") or MEDIUM)
 
 
 def _instances(compute: Body) -> int:
