@@ -1,0 +1,67 @@
+"""The daemon is killed at any moment of a pipeline: the next one goes on, no step runs twice."""
+
+import os
+import random
+import signal
+import time
+
+import psutil
+import pytest
+from azure.ai.ml import Input, Output, command, dsl
+from azure.ai.ml.entities import Environment
+
+from aml_magics.local import daemon
+from tests.conftest import client_of, connect
+
+
+@pytest.fixture
+def own(home, monkeypatch):
+    """A daemon to kill, and the SDK on a workspace of it."""
+    address = daemon.ensure(home)
+    return client_of(connect(address, monkeypatch))
+
+
+def kill(home):
+    pid = daemon.find(home).pid
+    os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+
+
+def step(name, place):
+    environment = Environment(image="none.invalid/none")
+    return command(
+        name=name,
+        command=f"echo {name} >> {place}; sleep 0.3; cp -r ${{{{inputs.before}}}}/. "
+        f"${{{{outputs.made}}}}; echo {name} >> ${{{{outputs.made}}}}/text",
+        inputs={"before": Input(type="uri_folder")},
+        outputs={"made": Output(type="uri_folder")},
+        environment=environment,
+        compute="cpu",
+    ).component
+
+
+def test_a_pipeline_outlives_daemons(own, home, tmp_path):
+    begun, start = tmp_path / "begun", tmp_path / "start"
+    start.mkdir()
+    (start / "text").touch()
+    names = [f"step{number}" for number in range(5)]
+
+    @dsl.pipeline(compute="cpu")
+    def chain(before: Input(type="uri_folder")):
+        for name in names:
+            before = step(name, begun)(before=before).outputs.made
+        return {"made": before}
+
+    job = own.jobs.create_or_update(chain(before=Input(type="uri_folder", path=start)))
+    chance = random.Random(7)
+    for _ in range(3):
+        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
+        kill(home)
+        daemon.ensure(home)
+    deadline = time.monotonic() + 120
+    while own.jobs.get(job.name).status not in ("Completed", "Failed"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert own.jobs.get(job.name).status == "Completed"
+    assert begun.read_text().split() == names
+    assert len(list(own.jobs.list(parent_job_name=job.name))) == len(names)
