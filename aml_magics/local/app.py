@@ -43,7 +43,7 @@ class Local:
         self.home, self.address = home, address
         self.secret = address.token.encode()
         self.strict = os.environ.get("AML_LOCAL_STRICT") == "1"
-        self.slots = os.cpu_count() or 1
+        self.slots = int(os.environ.get("AML_LOCAL_SLOTS") or os.cpu_count() or 1)
         self.store = Store(home / "workspace.db")
         self.incoming = Incoming(home)
         self.mlflow = Tracking(self)

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from aml_magics.local.store import Body
-from aml_magics.local.wire import Call, bad_request
+from aml_magics.local.wire import ArmError, Call, bad_request
 
 ANONYMOUS = "azureml_anonymous"
+FLOW = "promptflow_parallel"
 EDITABLE = {"$schema", "_source", "description", "display_name", "name", "tags", "version"}
 
 
@@ -29,6 +30,8 @@ def complete(call: Call, version: str, properties: Body) -> None:
     spec = properties.get("componentSpec")
     if not isinstance(spec, dict) or not isinstance(spec.get("type"), str):
         raise bad_request("The component has no componentSpec with a type.")
+    if spec["type"] == FLOW:  # the service would make a parallel component of it
+        raise ArmError(501, "NotImplemented", "The local workspace does not run prompt flows.")
     named = {} if call.path["name"].lower() == ANONYMOUS else {"name": call.path["name"]}
     made = {"is_deterministic": True, **spec, **named, "version": version}
     properties["componentSpec"] = _as_text(made)

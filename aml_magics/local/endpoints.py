@@ -201,12 +201,21 @@ _DEPLOYMENT: Body = {
 
 
 def _deployment(body: Body, asked: Body, state: str) -> Body:
+    _spell_collections(asked.get("dataCollector"))
     return {
         "tags": body.get("tags") or {},
         "location": body.get("location") or REGION,
         "sku": {"name": "Default", "capacity": 1, **(body.get("sku") or {}), "tier": "Standard"},
         "properties": {**_DEPLOYMENT, **asked, "provisioningState": state},
     }
+
+
+def _spell_collections(collector: Any) -> None:
+    """The SDK writes that collections are "enabled", and reads only the service's spelling."""
+    collections = collector.get("collections") if isinstance(collector, dict) else None
+    for collection in collections.values() if isinstance(collections, dict) else ():
+        if isinstance(collection, dict) and isinstance(collection.get("dataCollectionMode"), str):
+            collection["dataCollectionMode"] = collection["dataCollectionMode"].capitalize()
 
 
 def _shown(call: Call, resource: Resource) -> Body:
@@ -246,10 +255,18 @@ def _check_model(call: Call, asked: Body) -> None:
         message = "The local workspace serves MLflow models, not scoring scripts yet."
         raise ArmError(501, "NotImplemented", message)
     if not isinstance(asked.get("model"), str):
+        _check_container(asked)
         raise bad_request("The deployment has no model.")
     folder = registry.model_folder(call.local, call.workspace, asked["model"])
     if not (folder / "MLmodel").is_file():
+        _check_container(asked)
         raise bad_request("Without a scoring script the model must be an MLflow model.")
+
+
+def _check_container(asked: Body) -> None:
+    if asked.get("environmentId"):  # whose image brings a server of its own
+        message = "The local workspace serves MLflow models, not custom containers."
+        raise ArmError(501, "NotImplemented", message)
 
 
 def _keys(call: Call, mode: str) -> dict[str, str]:

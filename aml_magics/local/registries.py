@@ -6,7 +6,7 @@ import re
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import app, arm, blobs, signatures
+from aml_magics.local import app, arm, blobs, signatures, uris
 from aml_magics.local.daemon import DEFAULT_SUBSCRIPTION
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
@@ -68,15 +68,13 @@ def operation(call: Call) -> Response:
 def discover(call: Call) -> Response:
     """Where a registry is, by its name alone."""
     name = call.path["registry"]
-    rows = call.local.store.of_kind(KIND)
-    row = next((row for row in rows if row.name.lower() == name.lower()), None)
-    if row is None and name.lower() == PUBLIC:
+    ws = uris.registry(call.local, name)
+    if ws is None and name.lower() == PUBLIC:
         ws = app.workspace(DEFAULT_SUBSCRIPTION, PUBLIC, PUBLIC, KIND)
         body = {"tags": {}, "location": REGION, "properties": {}, "scope": list(ws)}
-        row, _ = call.local.store.put(ws.id, KIND, body)
-    if row is None:
+        call.local.store.put(ws.id, KIND, body)
+    if ws is None:
         raise not_found(f"Registry {name} not found.")
-    ws = Workspace(*row.body["scope"])
     uri = f"{call.door.api}/"
     return JSONResponse(
         {

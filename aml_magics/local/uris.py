@@ -11,6 +11,7 @@ from aml_magics.local.wire import Workspace, bad_request, not_found
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
+    from aml_magics.local.store import Resource
 
 LONGEST = 255  # bytes in the name of a file
 ARTIFACTS = "azureml"  # the container of workspaceartifactstore, as on Azure
@@ -134,12 +135,47 @@ def _blob(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
 
 
 def _asset(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
-    kind, name, version = match["kind"] or "data", match["name"], match["version"]
-    row = local.store.get(f"{ws.id}/{kind}/{name}/versions/{version}")
+    """Where an asset of the workspace or of a registry is, named in any form `asset` knows."""
+    return _place(local, ws, match[0], match["kind"] or "data")
+
+
+def _place(local: Local, ws: Workspace, id: str, kind: str) -> Path:  # noqa: A002
+    row = asset(local, ws, id, kind)
     if row is None:
-        raise not_found(f"No {kind} asset with name: {name} version: {version}.")
+        raise not_found(f"No {kind} asset {id} is on this machine.")
     keys = ("dataUri", "modelUri", "codeUri")
-    return local_path(local, ws, next(row.properties[k] for k in keys if row.properties.get(k)))
+    uri = next((row.properties[key] for key in keys if row.properties.get(key)), "")
+    return local_path(local, local.workspace_of(row.id), uri)
+
+
+def asset(local: Local, ws: Workspace, id: str, kind: str = "data") -> Resource | None:  # noqa: A002
+    """The version of an asset that an id names, or None.
+
+    Args:
+        id: an ARM id, `azureml:` and one, `azureml:NAME:VERSION`, or one of a registry:
+            `azureml://registries/REGISTRY/KIND/NAME/versions/VERSION`, or `…/labels/latest`.
+        kind: what `azureml:NAME:VERSION` names.
+    """
+    if match := _IN_REGISTRY.fullmatch(id):
+        scope = registry(local, match["registry"])
+        container = f"{scope.id}/{match['kind']}/{match['name']}" if scope else ""
+        if match["version"]:
+            return local.store.get(f"{container}/versions/{match['version']}")
+        rows = local.store.children(
+            container, f"{match['kind']}/versions", view="ActiveOnly", top=1
+        )
+        return rows[0] if rows else None
+    if match := _SHORT.fullmatch(id) or _LOCATED.fullmatch(id):
+        return local.store.get(f"{ws.id}/{kind}/{match['name']}/versions/{match['version']}")
+    return local.store.get(id.removeprefix("azureml:"))
+
+
+def registry(local: Local, name: str) -> Workspace | None:
+    """The registry of that name: there is one in all subscriptions."""
+    rows = local.store.of_kind("registries")
+    return next(
+        (local.workspace_of(row.id) for row in rows if row.name.lower() == name.lower()), None
+    )
 
 
 def _proxied(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
@@ -149,6 +185,15 @@ def _proxied(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
 _SCOPED = re.compile(
     r"(?:azureml:(?://)?)?/?subscriptions/([^/]+)/resourcegroups/([^/]+)(?:/providers/[^/]+)?"
     r"/workspaces/([^/]+)/",
+    re.IGNORECASE,
+)
+_SHORT = re.compile(r"azureml:(?P<name>[^:/]+):(?P<version>[^:/]+)")
+_LOCATED = re.compile(
+    r"azureml://locations/.*/workspaces/[^/]+/\w+/(?P<name>[^/]+)/versions/(?P<version>[^/]+)"
+)
+_IN_REGISTRY = re.compile(
+    r"(?:azureml:)?//registries/(?P<registry>[^/]+)/(?P<kind>\w+)/(?P<name>[^/]+)"
+    r"(?:/versions/(?P<version>[^/]+)|/labels/latest)?",
     re.IGNORECASE,
 )
 _FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...] = (
@@ -170,8 +215,9 @@ _FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...
     (r"mlflow-artifacts:/+(?P<path>aml.*)$", _proxied),
     (
         r"(?:azureml:|azureml://locations)?/.*/workspaces/[^/]+/(?P<kind>data|models|codes)"
-        r"/(?P<name>[^/]+)/versions/(?P<version>[^/]+)$",
+        r"/[^/]+/versions/[^/]+$",
         _asset,
     ),
-    (r"azureml:(?P<kind>)(?P<name>[^:/]+):(?P<version>[^:/]+)$", _asset),
+    (r"(?:azureml:)?//registries/[^/]+/(?P<kind>data|models|codes)/.+$", _asset),
+    (r"azureml:(?P<kind>)[^:/]+:[^:/]+$", _asset),
 )

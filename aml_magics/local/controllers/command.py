@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import isodate
 
-from aml_magics.local import environments, outputs, processes
+from aml_magics.local import environments, outputs, processes, uris
 from aml_magics.local.controllers import distribution, launch
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.run import BUILD_LOG, Ended, Failed, Job, Run
@@ -123,8 +123,8 @@ class CommandRun(Run):
         )
 
     def _interpreter(self, job: Body) -> Path:
-        id_ = (job.get("environmentId") or "").removeprefix("azureml:")
-        row = self.local.store.get(id_)
+        id_ = job.get("environmentId") or ""
+        row = uris.asset(self.local, self.job.ws, id_, "environments")
 
         def say(line: str) -> None:
             self.say(BUILD_LOG, line)
