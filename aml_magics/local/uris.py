@@ -187,7 +187,7 @@ _SCOPED = re.compile(
     r"/workspaces/([^/]+)/",
     re.IGNORECASE,
 )
-_SHORT = re.compile(r"azureml:(?P<name>[^:/]+):(?P<version>[^:/]+)")
+_SHORT = re.compile(r"(?:azureml:)?(?P<name>[^:/]+):(?P<version>[^:/]+)")
 _LOCATED = re.compile(
     r"azureml://locations/.*/workspaces/[^/]+/\w+/(?P<name>[^/]+)/versions/(?P<version>[^/]+)"
 )

@@ -29,10 +29,12 @@ def _import(source):
 def _load_job(source):
     """Load a job, its open inputs given as by `az ml job create --set inputs.NAME.path=…`."""
     inputs = yaml.safe_load(Path(source).read_text("utf-8")).get("inputs") or {}
-    is_open = {
-        name for name, port in inputs.items() if isinstance(port, dict) and {*port} == {"type"}
-    }
-    given = [{f"inputs.{name}.path": f"{STORE}/{name}"} for name in sorted(is_open)]
+    given = []
+    for name, port in inputs.items():
+        if port is None:
+            given.append({f"inputs.{name}": "given"})
+        elif isinstance(port, dict) and {*port} == {"type"}:
+            given.append({f"inputs.{name}.path": f"{STORE}/{name}"})
     return sdk.load_job(source, params_override=given)
 
 

@@ -6,6 +6,7 @@ a YAML file says, but for the blanks it tells its reader to fill in.
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from pathlib import Path
@@ -104,6 +105,7 @@ ASSET = re.compile(
     r"|azureml://registries/(?P<registry>[^/]+)/(?P<kind>\w+)/(?P<asset>[^/]+)"
     r"(?:/(?:versions|labels)/(?P<number>[\w.-]+))?$"
 )
+OUTPUT = {"type": "uri_folder"}
 COLLECTED = ("model_inputs", "model_outputs")
 LABELS = ("latest", "prod", None)
 KINDS = {
@@ -132,7 +134,8 @@ def register(path, client, in_registry):
             register(beside, client, in_registry)
         if match := ASSET.match(value):
             at = in_registry(match["registry"]) if match["registry"] else client
-            _register(at, _named(name, inside, match), match, inside, path.parent)
+            uses = [node for _, same, node in fields(document) if same == value]
+            _register(at, _named(name, inside, match), match, uses, path.parent)
 
 
 def _named(field, inside, match):
@@ -144,11 +147,11 @@ def _named(field, inside, match):
     return KINDS.get(field)
 
 
-def _register(client, kind, match, inside, folder):
+def _register(client, kind, match, uses, folder):
     name, version = match["name"] or match["asset"], match["version"] or match["number"]
     version = "1" if version in LABELS else version
     if kind in MAKERS and not _is_there(client, kind, name, version):
-        MAKERS[kind](client, name, version, inside, folder)
+        MAKERS[kind](client, name, version, uses, folder)
 
 
 def _is_there(client, kind, name, version):
@@ -161,7 +164,7 @@ def _is_there(client, kind, name, version):
     return True
 
 
-def _component(client, name, version, inside, folder):
+def _component(client, name, version, uses, folder):
     """Register the component of that name if it is beside, else one that takes the same inputs."""
     for path in sorted(folder.rglob("*.y*ml")):
         if f"\nname: {name}\n" in path.read_text("utf-8"):
@@ -169,17 +172,22 @@ def _component(client, name, version, inside, folder):
             register(path, client, lambda _: client)
             client.components.create_or_update(load_component(path), version=version)
             return
-    stand_in = folder / f"{name}.stand-in.yml"
     document = {
         "type": "command",
         "name": name,
-        "inputs": {key: _port(value) for key, value in (inside.get("inputs") or {}).items()},
-        "outputs": {key: {"type": "uri_folder"} for key in inside.get("outputs") or {}},
+        "inputs": {key: _port(value) for use in uses for key, value in _ports(use, "inputs")},
+        "outputs": {
+            key: {"type": "uri_folder"} for use in uses for key, _ in _ports(use, "outputs")
+        },
         "command": "echo stand-in",
         "environment": "azureml://registries/azureml/environments/any/versions/1",
     }
-    stand_in.write_text(yaml.safe_dump(document), "utf-8")
-    client.components.create_or_update(load_component(stand_in), version=version)
+    stand_in = load_component(io.StringIO(yaml.safe_dump(document)))
+    client.components.create_or_update(stand_in, version=version)
+
+
+def _ports(use, which):
+    return (use.get(which) or {}).items()
 
 
 def _port(value):
@@ -188,14 +196,14 @@ def _port(value):
     return {"type": "string", "optional": True}
 
 
-def _data(client, name, version, inside, folder):
+def _data(client, name, version, uses, folder):
     uri = f"azureml://datastores/workspaceblobstore/paths/{name}"
-    kind = inside.get("type", "uri_folder")
+    kind = uses[0].get("type", "uri_folder")
     kind = kind if kind in ("uri_file", "mltable") else "uri_folder"
     client.data.create_or_update(Data(name=name, version=version, path=uri, type=kind))
 
 
-def _deployment(client, name, version, inside, folder):
+def _deployment(client, name, version, uses, folder):
     """Deploy a model that does not even load: monitors look only whether a deployment is there."""
     client.online_endpoints.begin_create_or_update(ManagedOnlineEndpoint(name=name)).result()
     asked = ManagedOnlineDeployment(
@@ -221,22 +229,22 @@ def _broken_model(folder):
     return place
 
 
-def _environment(client, name, version, inside, folder):
+def _environment(client, name, version, uses, folder):
     client.environments.create_or_update(Environment(name=name, version=version, image=IMAGE))
 
 
-def _model(client, name, version, inside, folder):
-    kind = inside.get("type") if inside.get("type") in MODELS else "custom_model"
+def _model(client, name, version, uses, folder):
+    kind = uses[0].get("type") if uses[0].get("type") in MODELS else "custom_model"
     asked = Model(name=name, version=version, path=_broken_model(folder), type=kind)
     client.models.create_or_update(asked)
 
 
-def _connection(client, name, version, inside, folder):
+def _connection(client, name, version, uses, folder):
     asked = WorkspaceConnection(name=name, type="azure_sql_db", target="x", credentials=None)
     client.connections.create_or_update(asked)
 
 
-def _entity(client, name, version, inside, folder):
+def _entity(client, name, version, uses, folder):
     asked = FeatureStoreEntity(name=name, version=version, index_columns=[])
     client.feature_store_entities.begin_create_or_update(asked).result()
 

@@ -28,9 +28,10 @@ SUBSTITUTES = "_substitutes"
 NAMES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.y*ml"))
 # What may be refused by name: the words, and what is missing. What is created instead passes too.
 REFUSALS = {
-    r"does not run jobs of type \w+ yet": "jobs of that type do not run yet",
+    r"does not run (jobs|pipeline steps) of type": "jobs of that type do not run yet",
     r"not scoring scripts": "scoring scripts are not served yet",
     r"not custom containers": "containers are not run here",
+    r"which the local workspace does not have": "components of Azure's own registry are not here",
     r"prompt flows": "prompt flows are not run here",
     r"packag": "models are not packaged into images here",
 }
@@ -92,19 +93,25 @@ def idle_client(idle_address, monkeypatch):
 
 @pytest.fixture
 def in_registry(idle_client):
-    """The SDK on a registry of any name, made when it is not there."""
+    """The SDK on a registry of any name, made when it is not there and deleted after the test."""
+    known = {}
 
-    def connect_to(name):
-        if name != "azureml" and name not in [one.name for one in idle_client.registries.list()]:
-            place = RegistryRegionDetails(location="eastus")
-            asked = Registry(name=name, location="eastus", replication_locations=[place])
-            idle_client.registries.begin_create(asked).result()
+    def client_of_registry(name):
         way = idle_client.connection
         options = {"cloud": way.cloud, "cloud_metadata": way.cloud_metadata}
         credential = idle_client._credential
         return MLClient(credential, registry_name=name, show_progress=False, **options)
 
-    return connect_to
+    def connect_to(name):
+        if name not in known and name != "azureml":
+            place = RegistryRegionDetails(location="eastus")
+            asked = Registry(name=name, location="eastus", replication_locations=[place])
+            idle_client.registries.begin_create(asked).result()
+        return known.setdefault(name, client_of_registry(name))
+
+    yield connect_to
+    for name, client in known.items():
+        client.registries.begin_delete(name=name).result()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aml_magics.local import uris
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body
 from aml_magics.local.wire import ArmError, Workspace, bad_request
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 _BINDING = re.compile(r"\$\{\{\s*parent\.([^{}\s]+)\s*\}\}")
-_SHORT = re.compile(r"([^/:@]+):([^/:@]+)")
 CONTROL = ("if_else", "do_while", "parallel_for")
 PRIMITIVES = ("boolean", "integer", "number", "string")
 PATHS = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
@@ -75,14 +75,19 @@ def component(local: Local, ws: Workspace, id_: str) -> Body:
 
     Raises: ArmError 404.
     """
-    id_ = id_.removeprefix("azureml:")
-    short = _SHORT.fullmatch(id_)
-    row = local.store.get(f"{ws.id}/components/{short[1]}/versions/{short[2]}" if short else id_)
+    row = uris.asset(local, ws, id_, "components")
     if row is None or row.kind != "components/versions":
         name = id_.rpartition("/components/")[2].replace("/versions/", ":") or id_
-        raise ArmError(404, "NotFound", f"key: {id_}, Message: Not found component {name}.")
+        if id_.removeprefix("azureml:").startswith(_AZURES):
+            message = f"{id_} is a component of Azure's, which the local workspace does not have."
+            raise ArmError(501, "NotImplemented", f"{message} Register one of that name there.")
+        key = id_.removeprefix("azureml:")
+        raise ArmError(404, "NotFound", f"key: {key}, Message: Not found component {name}.")
     spec: Body = row.properties["componentSpec"]
     return spec
+
+
+_AZURES = "//registries/azureml/"
 
 
 def references(value: Any) -> Iterator[str]:
