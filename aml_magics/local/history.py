@@ -72,9 +72,13 @@ def children(call: Call) -> Response:
 
 
 def service_instances(call: Call) -> Response:
-    """No node offers a service: jobs have no SSH, Jupyter or TensorBoard of their own here."""
-    _job(call, call.path["run"])
-    return JSONResponse({"instances": {}})
+    """The services that a job offers on its one machine, while it runs."""
+    job = _job(call, call.path["run"])
+    told = call.local.store.noted(job.id, "services") or {}
+    if job.properties["status"] in TERMINAL:
+        ended = {"status": "Stopped", "endpoint": None}
+        told = {name: {**about, **ended} for name, about in told.items()}
+    return JSONResponse({"instances": told})
 
 
 def run_data(call: Call) -> Response:

@@ -128,10 +128,14 @@ def token(call: Call) -> Response:
     )
 
 
+# AzureMLOnBehalfOfCredential sends no header: the secret is in its URL.
+OBO_SECRET = "identity_header"  # noqa: S105 (the name of a parameter)
+
+
 def managed_identity_token(call: Call) -> Response:
     """Give a token to a program that sends its ``IDENTITY_HEADER``, as App Service does."""
     secret = call.local.address.token
-    header = call.request.headers.get("x-identity-header", "")
+    header = call.request.headers.get("x-identity-header") or call.query.get(OBO_SECRET, "")
     if not hmac.compare_digest(header.encode(), secret.encode()):
         return JSONResponse({"statusCode": 401, "message": "The X-IDENTITY-HEADER is wrong."}, 401)
     resource = call.query.get("resource", "")

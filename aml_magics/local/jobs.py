@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, submission
+from aml_magics.local.controllers import services
 from aml_magics.local.controllers.run import TERMINAL, Job
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Call, bad_request, not_found
@@ -27,16 +28,28 @@ def put(call: Call) -> Response:
         return _change(call, asked)
     if not NAME.fullmatch(call.path["name"]):
         raise bad_request(f"The job name {call.path['name']!r} is not valid.")
-    asked.pop("services", None)  # those of the run that a client copied
+    asked["services"] = _asked_services(asked)
     job = Job(call.workspace, call.path["name"])
     resource = submission.create(call.local, job, asked)
     return arm.answer(_shown(call, resource), True, call)
 
 
+def _asked_services(asked: Body) -> Body:
+    """The services that a job is to offer, without those that every job has.
+
+    Raises: ArmError 400: they are none.
+    """
+    given = asked.get("services") or {}
+    if not isinstance(given, dict) or not all(isinstance(s, dict) for s in given.values()):
+        raise bad_request("The services of a job are a mapping of mappings.")
+    return {name: s for name, s in given.items() if s.get("jobServiceType") not in services.OWN}
+
+
 def _shown(call: Call, resource: Resource) -> Resource:
     """A job with its addresses, as the client's door has them."""
-    services = {**_services(call, resource.name), **(resource.properties.get("services") or {})}
-    properties = {**resource.properties, "services": services}
+    offered = resource.properties.get("services") or {}
+    shown = {**_services(call, resource.name), **offered}
+    properties = {**resource.properties, "services": shown}
     return resource._replace(body={**resource.body, "properties": properties})
 
 

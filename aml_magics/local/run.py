@@ -20,7 +20,7 @@ from aml_magics.local.daemon import (
     Address,
 )
 from aml_magics.local.doors import CLOUD_HOSTS
-from aml_magics.local.identity import CLIENT
+from aml_magics.local.identity import CLIENT, OBO_SECRET
 from aml_magics.local.wire import TENANT
 
 HOOK = Path(__file__).with_name("hook")
@@ -75,6 +75,7 @@ def _identity(address: Address) -> dict[str, str]:
     return {
         "IDENTITY_ENDPOINT": f"{address.url}/msi/token",
         "IDENTITY_HEADER": address.token,
+        "OBO_ENDPOINT": f"{address.url}/msi/token?{OBO_SECRET}={address.token}",
         "AZURE_TENANT_ID": TENANT,
         "AZURE_CLIENT_ID": CLIENT,
         "AZURE_FEDERATED_TOKEN_FILE": str(assertion),

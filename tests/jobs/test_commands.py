@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from azure.ai.ml import (
@@ -13,7 +16,13 @@ from azure.ai.ml import (
     TensorFlowDistribution,
     command,
 )
-from azure.ai.ml.entities import Environment
+from azure.ai.ml.entities import (
+    Environment,
+    JupyterLabJobService,
+    TensorBoardJobService,
+    UserIdentityConfiguration,
+    VsCodeJobService,
+)
 
 
 def job(line, **options):
@@ -134,3 +143,46 @@ def test_literals_are_given_as_azure_gives_them(run, client, tmp_path, kind, for
     done = run(job(line, outputs={"made": Output()}, **options))
     client.jobs.download(done.name, download_path=tmp_path, output_name="made")
     assert (tmp_path / "named-outputs" / "made" / "text").read_text() == str(form)
+
+
+ASK = """
+import os
+from azure.ai.ml import MLClient
+from azure.ai.ml.identity import AzureMLOnBehalfOfCredential
+from azure.identity import DefaultAzureCredential
+
+names = ("SUBSCRIPTION", "RESOURCEGROUP", "WORKSPACE_NAME")
+names = [os.environ["AZUREML_ARM_" + name] for name in names]
+for credential in (DefaultAzureCredential(), AzureMLOnBehalfOfCredential()):
+    client = MLClient(credential, *names)
+    print("I am", client.jobs.get(os.environ["AZUREML_RUN_ID"]).status)
+"""
+
+
+def test_a_job_with_an_identity_asks_its_workspace(run, client, tmp_path, why):
+    (tmp_path / "ask.py").write_text(ASK)
+    done = run(job("python ask.py", code=tmp_path, identity=UserIdentityConfiguration()))
+    assert done.status == "Completed", why(done)
+    client.jobs.download(done.name, download_path=tmp_path)
+    log = (tmp_path / "artifacts" / "user_logs" / "std_log.txt").read_text()
+    assert log.lower().count("running") == 2
+
+
+def test_a_job_offers_what_its_environment_has_to_offer(client, ended, tmp_path):
+    services = {
+        "lab": JupyterLabJobService(),
+        "board": TensorBoardJobService(log_dir="logs"),
+        "code": VsCodeJobService(),
+    }
+    made = client.jobs.create_or_update(job("sleep 600", services=services))
+    assert {"Tracking", "Studio", *services} == set(made.services)
+    deadline = time.monotonic() + 60
+    while not (told := client.jobs.show_services(made.name)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert told["code"].error == "The local workspace offers no VSCode."
+    for name, program in (("lab", "jupyter-lab"), ("board", "tensorboard")):
+        if not Path(sys.executable).with_name(program).exists():
+            assert told[name].error == f"{program} is not installed in the job's environment."
+    client.jobs.begin_cancel(made.name).result()
+    ended(made)

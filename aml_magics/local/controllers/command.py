@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import isodate
 
 from aml_magics.local import environments, outputs, processes, uris
-from aml_magics.local.controllers import distribution, launch
+from aml_magics.local.controllers import distribution, launch, services
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.run import BUILD_LOG, Ended, Failed, Job, Run
 from aml_magics.local.store import Body, now
@@ -79,10 +80,12 @@ class CommandRun(Run):
         environment = launch.environment(self.local, self.job, properties, python, found)
         shell = [shutil.which("bash") or "/bin/sh", str(script)]
         logs = (self.artifacts / USER_LOG).parent
+        command = distribution.command(shell, properties, root, logs)
+        command = self._with_services(command, properties, python, root)
         with self._lock:
             self.check()
             self._handle = processes.start(
-                distribution.command(shell, properties, root, logs),
+                command,
                 cwd=cwd,
                 env=environment,
                 log=self.artifacts / USER_LOG,
@@ -90,6 +93,21 @@ class CommandRun(Run):
             )
         self.local.store.note(self.job.id, "process", list(self._handle))
         self.status("Running", StartTimeUtc=now())
+
+    def _with_services(
+        self, command: list[str], properties: Body, python: Path, root: Path
+    ) -> list[str]:
+        """The command with the job's services started beside it, in its process group."""
+        asked = properties.get("services")
+        if not asked:
+            return command
+        logs = self.artifacts / "system_logs"
+        logs.mkdir(exist_ok=True)
+        lines, told = services.started(asked, python.parent, root / "wd", logs)
+        self.local.store.note(self.job.id, "services", told)
+        script = root / "services.sh"
+        script.write_text("\n".join([*lines, f"exec {shlex.join(command)}", ""]), "utf-8")
+        return ["/bin/sh", str(script)]
 
     def _follow(self) -> None:
         if self._handle:

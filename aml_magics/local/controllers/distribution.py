@@ -44,7 +44,7 @@ def _count(asked: Body) -> int:
 
 def _pytorch(asked: Body, instances: int) -> list[dict[str, str]]:
     """Source: the variables of torch.distributed's env:// initialization."""
-    count, port = _count(asked), _free_port()
+    count, port = _count(asked), free_port()
     shared = {"MASTER_ADDR": HOST, "MASTER_PORT": str(port), "WORLD_SIZE": str(count * instances)}
     return [
         {
@@ -68,7 +68,7 @@ def _mpi(asked: Body, instances: int) -> list[dict[str, str]]:
             "OMPI_COMM_WORLD_RANK": str(rank),
             "OMPI_COMM_WORLD_LOCAL_RANK": str(rank % count),
             "OMPI_COMM_WORLD_LOCAL_SIZE": str(count),
-            "AZ_BATCH_MASTER_NODE": f"{HOST}:{_free_port()}",
+            "AZ_BATCH_MASTER_NODE": f"{HOST}:{free_port()}",
         }
         for rank in range(count * instances)
     ]
@@ -80,14 +80,13 @@ def _tensorflow(asked: Body, instances: int) -> list[dict[str, str]]:
         "worker": int(asked.get("workerCount") or instances),
         "ps": int(asked.get("parameterServerCount") or 0),
     }
-    cluster = {
-        kind: [f"{HOST}:{_free_port()}" for _ in range(n)] for kind, n in counts.items() if n
-    }
+    cluster = {kind: [f"{HOST}:{free_port()}" for _ in range(n)] for kind, n in counts.items() if n}
     tasks = [{"type": kind, "index": i} for kind in cluster for i in range(len(cluster[kind]))]
     return [{"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})} for task in tasks]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on."""
     with socket.socket() as sock:
         sock.bind((HOST, 0))
         port: int = sock.getsockname()[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aml_magics.local import external, uris
+from aml_magics.local import run as cloud
 from aml_magics.local.controllers.run import Failed, Job
 from aml_magics.local.store import Body
 
@@ -112,7 +113,10 @@ def environment(
     }
     asked = properties.get("environmentVariables") or {}
     rendered_ones = {key: rendered(str(value), found) for key, value in asked.items()}
-    return {**kept, **_own(local, job, properties), **named, **rendered_ones}
+    given = {**kept, **_own(local, job, properties), **named, **rendered_ones}
+    if properties.get("identity"):  # its credentials are those of a program under aml-local run
+        return cloud.environment(local.address, given)
+    return given
 
 
 def _own(local: Local, job: Job, properties: Body) -> dict[str, str]:
