@@ -86,7 +86,7 @@ NOTES = {
     "compute": "A compute is a name for this machine: any name is one, and runs jobs here.",
     "datastores": "The workspace's own hold files; others are descriptions of places elsewhere.",
     "environments": "A conda file is built; an image or a curated name is the daemon's Python.",
-    "jobs": "Command and pipeline jobs run, parallel steps too; any other type is refused.",
+    "jobs": "Command, pipeline and sweep jobs run, parallel steps too; any other type is refused.",
     "online_deployments": "MLflow models are served; scoring scripts are refused.",
     "schedules": "Kept, enabled and disabled; none triggers anything yet.",
     "workspaces": (

@@ -15,7 +15,8 @@ from aml_magics.local.wire import ArmError, Call, bad_request, not_found
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,254}")
 EDITABLE = ("description", "displayName", "isArchived", "properties", "tags")
-PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode")  # the service's own
+# The service's own.
+PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode", "best_child_run_id", "score")
 
 
 def put(call: Call) -> Response:

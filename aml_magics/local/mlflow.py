@@ -7,8 +7,10 @@ gives a job's run the job's name, and keeps artifacts where blob storage finds t
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import sys
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -164,6 +166,31 @@ class Tracking:
         code = RunStatus.from_string(_RUN_STATUS[status])
         store = self.store(ws.account, "tracking")
         store.update_run_info(job, code, get_current_time_millis(), None)
+
+    def histories(self, ws: Workspace, runs: list[str], metric: str) -> dict[str, list[float]]:
+        """All values that runs have logged of one metric, in the order of their times and steps."""
+        from mlflow.store.tracking.dbmodels.models import SqlMetric
+        from sqlalchemy import literal_column
+
+        found: dict[str, list[float]] = {run: [] for run in runs}
+        # The plus keeps SQLite from its primary key, which begins with the metrics' names.
+        named = literal_column("+metrics.key") == metric
+        with self.store(ws.account, "tracking").ManagedSessionMaker() as session:
+            rows = session.query(SqlMetric.run_uuid, SqlMetric.value, SqlMetric.is_nan)
+            chosen = rows.filter(SqlMetric.run_uuid.in_(runs), named)
+            for run, value, is_nan in chosen.order_by(SqlMetric.timestamp, SqlMetric.step):
+                # MLflow keeps what is infinite as the largest number there is.
+                infinite = abs(value) >= sys.float_info.max
+                found[run].append(math.nan if is_nan else value * math.inf if infinite else value)
+        return found
+
+    def metrics(self, ws: Workspace, runs: list[str]) -> list[str]:
+        """Names of all metrics that any of some runs has logged."""
+        from mlflow.store.tracking.dbmodels.models import SqlLatestMetric
+
+        with self.store(ws.account, "tracking").ManagedSessionMaker() as session:
+            rows = session.query(SqlLatestMetric.key).filter(SqlLatestMetric.run_uuid.in_(runs))
+            return sorted({key for (key,) in rows})
 
     def model_folder(self, ws: Workspace, run: str, name: str) -> Path | None:
         """Where a model is that the run logged with `log_model`, which MLflow 3 keeps elsewhere."""

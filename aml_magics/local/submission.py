@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aml_magics.local.controllers import graph, parallel
+from aml_magics.local.controllers import graph, parallel, trials
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import ArmError, bad_request
@@ -23,7 +23,8 @@ class Kind(NamedTuple):
 
     `defaults`: what the service adds; `check`: raises ArmError for what cannot run;
     `has_files`: whether it has outputs of its own, those of its run named `default`; else they
-    are where its child jobs put them; `run_type`, `orchestrator`: what run history calls it.
+    are where its child jobs put them; `run_type`, `orchestrator`: what run history calls it;
+    `of_trials`: whether its named outputs are those of one of its child jobs, unknown before.
     """
 
     defaults: Body
@@ -31,6 +32,7 @@ class Kind(NamedTuple):
     has_files: bool = True
     run_type: str = "azureml.scriptrun"
     orchestrator: str = "Execution"
+    of_trials: bool = False
 
 
 def create(
@@ -114,8 +116,10 @@ def _completed(kind: Kind, job: Job, asked: Body) -> Body:
 def _output(kind: Kind, job: Job, name: str, asked: Body) -> Body:
     given = {key: value for key, value in asked.items() if value is not None}
     form = given.setdefault("jobOutputType", "uri_folder")
-    place = given.pop("uri", None) or (default_uri(form) if kind.has_files else None)
-    words = {"name": job.name, "output_name": name, "default_datastore": DATASTORE}
+    is_its_own = kind.has_files and not kind.of_trials
+    place = given.pop("uri", None) or (default_uri(form) if is_its_own else None)
+    words = {"output_name": name, "default_datastore": DATASTORE}
+    words |= {} if kind.of_trials else {"name": job.name}
     uri = place and re.sub(r"\$\{\{(\w+)\}\}", lambda m: words.get(m[1], m[0]), place)
     return {**_OUTPUT, "uri": uri, **given}
 
@@ -153,6 +157,11 @@ def _check_command(local: Local, job: Job, asked: Body) -> None:
     _check_fields(asked)
 
 
+def _check_sweep(local: Local, job: Job, asked: Body) -> None:
+    _check_fields(asked)
+    trials.check(job, asked)
+
+
 _OUTPUT: Body = {"description": None, "mode": "ReadWriteMount"}
 _COMMON: Body = {
     "description": None,
@@ -178,9 +187,20 @@ _COMMAND: Body = {
     "autologgerSettings": None,
     "resources": _RESOURCES,
 }
+_SWEEP: Body = {
+    "searchSpace": {},
+    "samplingAlgorithm": {"samplingAlgorithmType": "Random"},
+    "objective": None,
+    "limits": None,
+    "earlyTermination": None,
+    "queueSettings": None,
+    "resources": _RESOURCES,
+    "trial": {},
+}
 _PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
 KINDS: dict[str, Kind] = {
     "Command": Kind(_COMMAND, _check_command),
     "Parallel": Kind(_COMMAND, parallel.check),
     "Pipeline": Kind(_PIPELINE, graph.check, False, "azureml.PipelineRun", "Pipeline"),
+    "Sweep": Kind(_SWEEP, _check_sweep, True, "hyperdrive", "HyperDrive", of_trials=True),
 }

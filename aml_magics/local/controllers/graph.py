@@ -128,6 +128,21 @@ def resolved(given: Any, scope: Scope) -> Body | None:
     return found and {**found, **({"mode": mode} if mode else {})}
 
 
+def filled(value: Any, scope: Scope, above: bool = True) -> Any:
+    """What a step says, with the bindings in all its settings filled in.
+
+    Args: above: whether it is the step itself, whose inputs and outputs are bound elsewhere.
+    """
+    if isinstance(value, str):
+        return _substituted(value, scope)
+    if isinstance(value, list):
+        return [filled(item, scope, False) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = ("inputs", "outputs", *_BLOCKS) if above else ()
+    return {k: v if k in kept else filled(v, scope, False) for k, v in value.items()}
+
+
 def setting(value: Any, scope: Scope) -> str | None:
     """A setting of a step, such as its compute, with its bindings filled in."""
     return _substituted(str(value), scope) if value else None
@@ -169,7 +184,8 @@ def inputs(node: Node, scope: Scope) -> Body:
     """
     declared = node.spec.get("inputs") or {}
     given, found = node.body.get("inputs") or {}, {}
-    for name in {**declared, **given}:
+    searched = node.body.get("search_space") or {}  # inputs of a sweep's trials, each its own
+    for name in (name for name in {**declared, **given} if name not in searched):
         about = declared.get(name) or {}
         value = resolved(given[name], scope) if name in given else None
         if value is None and about.get("default") is not None:

@@ -10,6 +10,7 @@ from aml_magics.local.controllers.command import CommandRun
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.pipeline import PipelineRun
 from aml_magics.local.controllers.run import TERMINAL, Canceled, Failed, Job, Parent, Run
+from aml_magics.local.controllers.sweep import SweepRun
 from aml_magics.local.store import Body
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 RUNS: dict[str, type[Run]] = {
     **dict.fromkeys(AS_COMMAND, CommandRun),
     "Pipeline": PipelineRun,
+    "Sweep": SweepRun,
 }
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from aml_magics.local.controllers import graph
+from aml_magics.local.controllers import graph, spaces
 from aml_magics.local.controllers.graph import Node, Scope
 from aml_magics.local.store import Body
 from aml_magics.local.submission import default_uri
@@ -21,6 +21,7 @@ _SETTINGS = {
     "resources": "resources",
     "services": "services",
 }
+PRIORITIES = {"low": 1, "medium": 2, "high": 3}  # words in steps, numbers in jobs
 
 
 def job_of(node: Node, scope: Scope, pipeline: Body) -> Body:
@@ -29,6 +30,7 @@ def job_of(node: Node, scope: Scope, pipeline: Body) -> Body:
     Args: pipeline: properties of the pipeline's job.
     Raises: ArmError 400: an input is missing, or bound to nothing.
     """
+    node = node._replace(body=graph.filled(node.body, scope))
     settings = pipeline.get("settings") or {}
     compute = node.body.get("computeId") or node.spec.get("compute")
     compute = compute or settings.get("default_compute") or pipeline.get("computeId")
@@ -72,6 +74,8 @@ def _of_component(node: Node) -> Body:
         for name, ours in _SETTINGS.items()
         if spec.get(name) or body.get(name)
     }
+    if queue := settings.get("queueSettings"):
+        queue["priority"] = PRIORITIES.get(str(queue.get("priority")).lower())
     return {
         "command": spec.get("command") or body.get("command"),
         "codeId": spec.get("code"),
@@ -104,6 +108,39 @@ _PARALLEL = (
 )
 
 
+def _sweep(node: Node, pipeline: Body) -> Body:
+    body = node.body
+    trial = _of_component(node)
+    algorithm = body.get("sampling_algorithm") or "random"
+    given = algorithm if isinstance(algorithm, dict) else {"type": algorithm}
+    limits = body.get("limits") or {}
+    return {
+        "jobType": "Sweep",
+        "searchSpace": spaces.listed(body.get("search_space")),
+        "samplingAlgorithm": {
+            "samplingAlgorithmType": str(given.get("type")).capitalize(),
+            **{name: given[name] for name in ("rule", "seed", "logbase") if name in given},
+        },
+        "objective": camel(body.get("objective")),
+        "limits": {
+            "jobLimitsType": "Sweep",
+            **{
+                key: duration(v) if "timeout" in key.lower() else v
+                for key, v in camel(limits).items()
+            },
+        },
+        "earlyTermination": camel(body.get("early_termination")),
+        "queueSettings": trial.pop("queueSettings", None),
+        "identity": trial.pop("identity", None),
+        "trial": {key: value for key, value in trial.items() if key != "limits"},
+    }
+
+
+def duration(seconds: Any) -> str:
+    """A limit of a step, in seconds, as jobs have it: ISO 8601."""
+    return str(seconds) if str(seconds).startswith("P") else f"PT{seconds}S"
+
+
 def _pipeline(node: Node, pipeline: Body) -> Body:
     settings = {**(pipeline.get("settings") or {}), **(node.spec.get("settings") or {})}
     return {"jobType": "Pipeline", "settings": settings}
@@ -126,4 +163,5 @@ STEPS: dict[str, Callable[[Node, Body], Body]] = {
     "command": _command,
     "parallel": _parallel,
     "pipeline": _pipeline,
+    "sweep": _sweep,
 }
