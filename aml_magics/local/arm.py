@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
+from aml_magics.local.bodies import USER
 from aml_magics.local.controllers.run import TERMINAL
-from aml_magics.local.store import Body, Resource
+from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import (
     PROVIDER,
     REGION,
@@ -25,7 +26,6 @@ from aml_magics.local.wire import (
 PAGE = 100
 MOST_ROWS = 1000  # a page is at most as long, and no more is in memory at once
 MOST = 2**61  # two of them are a number that SQLite knows
-USER = "local"
 
 
 def shown(resource: Resource) -> Body:
@@ -66,10 +66,10 @@ def check_match(call: Call, id: str) -> None:  # noqa: A002
         raise ArmError(412, "PreconditionFailed", message)
 
 
-def found(call: Call, id: str, message: str) -> Resource:  # noqa: A002
+def found(call: Call, id: str, message: str, detail: str = "") -> Resource:  # noqa: A002
     resource = call.local.store.get(id)
     if resource is None:
-        raise not_found(message)
+        raise not_found(message, detail)
     return resource
 
 
@@ -113,6 +113,7 @@ DIALECTS = {
     "workspace": ("{base}/workspaceOperationsStatus",) * 2,
     "registry": ("{base}/registryOperationsStatus",) * 2,
     "assetstore": ("{api}/assetstore/v1.0/operations",) * 2,
+    "environment": ("{api}/environment/v1.0/operations",) * 2,
 }
 
 
@@ -155,6 +156,7 @@ def operation_status(call: Call) -> Response:
     id_, resource = operation(call)
     state = resource.properties.get("provisioningState", "Succeeded") if resource else "Succeeded"
     body: Body = {"id": str(call.request.url.path), "name": call.path["operation"]}
+    body["startTime"] = resource.modified_at if resource else now()
     if state == "Failed":
         error = call.local.store.noted(id_, "error") or {"message": "The operation failed."}
         body.update(error_body("UserError", error["message"]))

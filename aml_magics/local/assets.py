@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, components, doors, registry, uris
+from aml_magics.local import arm, blobs, components, doors, environments, registry, uris
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import ArmError, Call, Workspace, check_name, not_found
+from aml_magics.local.wire import ArmError, Call, Workspace, bad_request, check_name, not_found
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
@@ -22,7 +22,8 @@ class Asset(NamedTuple):
 
     `defaults`: what the service adds to a version; `missing`: how it says 404; `complete`: edits
     the properties before they are kept; `adopt`: takes up versions made elsewhere; `identify`:
-    the version the service gives; `frozen`: properties that no update may change (409).
+    the version the service gives; `frozen`: properties that no update may change (409);
+    `absent`: the code in the details of the 404 of a container.
     """
 
     defaults: Body
@@ -31,6 +32,7 @@ class Asset(NamedTuple):
     adopt: Callable[[Call], None] | None = None
     identify: Callable[[Call, Body], str] | None = None
     frozen: tuple[str, ...] = ()
+    absent: str = ""
 
 
 def list_containers(call: Call) -> Response:
@@ -49,7 +51,8 @@ def get_container(call: Call) -> Response:
     asset = _asset(call)
     if asset.adopt:
         asset.adopt(call)
-    body = arm.shown(arm.found(call, call.arm_id, asset.missing.format(**call.path, version="")))
+    message = asset.missing.format(**call.path, version="")
+    body = arm.shown(arm.found(call, call.arm_id, message, asset.absent))
     body["properties"].update(_latest_and_next(call.local, call.arm_id, _kind(call)))
     return JSONResponse(body)
 
@@ -98,8 +101,11 @@ def put_version(call: Call) -> Response:
         check_name(call.path[part])
     call, resource, created = _put_version(call, _properties(call))
     if call.workspace.collection == "registries":
-        location = arm.lro_headers(call, call.arm_id, "assetstore")["Location"]
-        return Response(b"null", 202, {"Location": location}, "application/json")
+        is_environment = _kind(call) == "environments"
+        dialect = "environment" if is_environment else "assetstore"
+        headers = arm.lro_headers(call, call.arm_id, dialect)
+        headers.pop("Azure-AsyncOperation")  # registries tell the one place only
+        return Response(b"null", 202, headers, "application/json")
     return arm.answer(resource, created, call)
 
 
@@ -251,6 +257,11 @@ def _complete_environment(call: Call, version: str, properties: Body) -> None:
         properties["build"] = {"dockerfilePath": "Dockerfile", **properties["build"]}
     conda = properties.get("condaFile") or ""
     properties["condaFile"] = conda if isinstance(conda, str) else json.dumps(conda)
+    if properties["condaFile"]:
+        try:
+            environments.mapping(properties["condaFile"])
+        except environments.BuildFailed as exc:
+            raise bad_request(str(exc)) from exc
 
 
 _CONTAINER: Body = {"description": None, "tags": {}, "properties": {}, "isArchived": False}
@@ -278,7 +289,14 @@ ASSETS = {
         frozen=("dataUri", "dataType"),
     ),
     "environments": Asset(
-        {**_COMMON, "environmentType": "UserCreated", "image": None, "osType": "Linux"},
+        {
+            **_COMMON,
+            "environmentType": "UserCreated",
+            "image": None,
+            "osType": "Linux",
+            "autoRebuild": "Disabled",
+            "provisioningState": "Succeeded",
+        },
         "No environment exists for name: {name}, version: {version}, label: ",
         _complete_environment,
         _adopt_curated,
@@ -314,6 +332,7 @@ ASSETS = {
         registry.complete,
         registry.adopt,
         frozen=("modelUri", "modelType"),
+        absent="ModelNotFound",
     ),
 }
 _NAMES = {name.lower(): name for name in ASSETS}

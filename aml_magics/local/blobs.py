@@ -9,10 +9,10 @@ from __future__ import annotations
 import binascii
 import os
 import shutil
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from hashlib import sha256
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -87,8 +87,9 @@ async def _head(call: Call, path: Path, note: str) -> Response:
 
 
 def _shown(call: Call, path: Path, note: str) -> Response:
-    headers = properties(call.local, _about(path), note)
-    return _unchanged(call, headers) or Response(headers=headers)
+    with _opened(path) as file:
+        headers = properties(call.local, os.fstat(file.fileno()), note)
+        return _unchanged(call, headers) or Response(headers=_with_md5(headers, file))
 
 
 async def _get(call: Call, path: Path, note: str) -> Response:
@@ -97,17 +98,14 @@ async def _get(call: Call, path: Path, note: str) -> Response:
 
 def _content(call: Call, path: Path, note: str) -> Response:
     """The blob or a range of it: of the file as it is now, whatever takes its place meanwhile."""
-    try:
-        file = path.open("rb")
-    except OSError as exc:
-        raise _no_blob() from exc
+    file = _opened(path)
     headers = properties(call.local, os.fstat(file.fileno()), note)
     size = int(headers["Content-Length"])
     if answer := _unchanged(call, headers):
         return answer
     wanted = call.request.headers.get("x-ms-range") or call.request.headers.get("range")
     if not (bounds := _range(wanted or "", size)):
-        return StreamingResponse(_read(file, 0, size), headers=headers)
+        return StreamingResponse(_read(file, 0, size), headers=_with_md5(headers, file))
     start, stop = bounds
     if start >= size:
         error = BlobError(416, "InvalidRange", "The range is not in the blob.").response()
@@ -222,8 +220,8 @@ def _remove(call: Call, path: Path, note: str) -> Response:
 
 async def _receive(call: Call, place: Callable[[Path], T]) -> T:
     try:
-        md5 = b64decode(call.request.headers.get("content-md5", "")).hex()
-        return await incoming.receive(call.local, call.request.stream(), place, md5)
+        told = b64decode(call.request.headers.get(MD5, "")).hex()
+        return await incoming.receive(call.local, call.request.stream(), place, told)
     except (binascii.Error, incoming.WrongContent) as exc:
         raise BlobError(400, "Md5Mismatch", "The content does not fit its Content-MD5.") from exc
 
@@ -281,8 +279,10 @@ def _metadata(call: Call) -> dict[str, str]:
 
 
 def _written(call: Call, path: Path, note: str, status: int) -> Response:
-    shown = properties(call.local, _about(path), note)
-    return Response(None, status, {key: shown[key] for key in ("ETag", "Last-Modified")})
+    with _opened(path) as file:
+        shown = _with_md5(properties(call.local, os.fstat(file.fileno()), note), file)
+    told = {key: shown[key] for key in ("ETag", "Last-Modified", MD5) if key in shown}
+    return Response(None, status, told)
 
 
 def _blocks(local: Local, note: str) -> Path:
@@ -296,6 +296,8 @@ def _block_name(block_id: str) -> str:
 # What is known of a blob
 
 DEFAULT_TYPE = "application/octet-stream"
+MD5 = "content-md5"
+HASHED_BYTES = 4 << 20
 
 
 def properties(local: Local, about: os.stat_result, note: str) -> dict[str, str]:
@@ -311,9 +313,28 @@ def properties(local: Local, about: os.stat_result, note: str) -> dict[str, str]
         "x-ms-creation-time": formatdate(about.st_ctime, usegmt=True),
     }
     if kept.get("md5"):
-        headers["x-ms-blob-content-md5"] = kept["md5"]
+        headers[f"x-ms-blob-{MD5}"] = kept["md5"]
     metadata = kept.get("metadata") or {}
     return {**headers, **{f"{METADATA}{key}": value for key, value in metadata.items()}}
+
+
+def _with_md5(headers: dict[str, str], file: IO[bytes]) -> dict[str, str]:
+    """The headers of a whole blob: they tell its MD5 by another name than those of a part.
+
+    That of a small one is worked out each time: to keep it would be a write to disk for each blob.
+    """
+    kept = headers.pop(f"x-ms-blob-{MD5}", None)
+    if kept is None and int(headers["Content-Length"]) <= HASHED_BYTES:
+        kept = b64encode(md5(file.read(), usedforsecurity=False).digest()).decode()
+    return {**headers, **({MD5: kept} if kept else {})}
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Raises: BlobError 404: there is no such blob."""
+    try:
+        return path.open("rb")
+    except OSError as exc:
+        raise _no_blob() from exc
 
 
 def _about(path: Path) -> os.stat_result:

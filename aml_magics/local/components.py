@@ -32,9 +32,11 @@ def complete(call: Call, version: str, properties: Body) -> None:
         raise bad_request("The component has no componentSpec with a type.")
     if spec["type"] == FLOW:  # the service would make a parallel component of it
         raise ArmError(501, "NotImplemented", "The local workspace does not run prompt flows.")
+    own: Body = {"is_deterministic": True}
     named = {} if call.path["name"].lower() == ANONYMOUS else {"name": call.path["name"]}
-    made = {"is_deterministic": True, **spec, **named, "version": version}
-    properties["componentSpec"] = _as_text(made)
+    if spec["type"] == "command":
+        own["resources"] = {"instance_count": 1}
+    properties["componentSpec"] = _spelled(_as_text({**own, **spec, **named, "version": version}))
     _check_unchanged(call, properties["componentSpec"])
 
 
@@ -49,6 +51,15 @@ def _check_unchanged(call: Call, spec: Body) -> None:
                 f'Failed to update component {call.path["name"]} since field "{field}" is '
                 "immutable, try specifying a new version."
             )
+
+
+def _spelled(spec: Body) -> Body:
+    """Clients write intellectualProperty, the service shows intellectual_property."""
+    given = spec.pop("intellectualProperty", None)
+    if not isinstance(given, dict):
+        return spec
+    names = {"protectionLevel": "protection_level"}
+    return {**spec, "intellectual_property": {names.get(k, k): v for k, v in given.items()}}
 
 
 def _as_text(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm
+from aml_magics.local.bodies import OBJECT_ID
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import REGION, TENANT, Call, bad_request, check_name, not_found
 
@@ -40,11 +41,19 @@ TYPES: dict[str, Body] = {
         "propertyBag": {},
     },
     "ComputeInstance": {
+        **dict.fromkeys(
+            (
+                *("subnet", "sshSettings", "autologgerSettings", "connectivityEndpoints"),
+                *("lastOperation", "applicationSharingPolicy", "personalComputeInstanceSettings"),
+                *("setupScripts", "dataMounts", "dataDisks", "containers", "updateStatus"),
+                *("versions", "customServices", "osImageMetadata"),
+            )
+        ),
         "state": "Running",
         "applications": [],
-        "connectivityEndpoints": None,
         "errors": [],
         "computeInstanceAuthorizationType": "personal",
+        "createdBy": {"userOrgId": TENANT, "userId": OBJECT_ID},
     },
     "VirtualMachine": {},
     "Kubernetes": {},

@@ -37,7 +37,7 @@ OPERATIONS = {
     "batch_deployments": Group(stored=f"{_LIFE} list_jobs"),
     "batch_endpoints": Group(stored=f"{_LIFE} list_jobs", refused="invoke"),
     "capability_hosts": Group(refused="begin_create_or_update begin_delete get"),
-    "components": Group(stored=f"{_ASSET} download", client="prepare_for_sign validate"),
+    "components": Group(real="validate", stored=f"{_ASSET} download", client="prepare_for_sign"),
     "compute": Group(
         real="list_sizes list_usage",
         stored=f"{_LIFE} begin_attach begin_restart begin_start begin_stop begin_update list_nodes",
@@ -45,13 +45,13 @@ OPERATIONS = {
     ),
     "connections": Group(stored="create_or_update delete get list"),
     "data": Group(
-        real=f"{_ASSET} share", refused="import_data list_materialization_status", client="mount"
+        real=_ASSET, refused="import_data list_materialization_status share", client="mount"
     ),
     "datastores": Group(
         real="get get_default list", stored="create_or_update delete", client="mount"
     ),
     "deployment_templates": Group(refused=f"{_ASSET} delete"),
-    "environments": Group(real=f"{_ASSET} share"),
+    "environments": Group(real=_ASSET, refused="share"),
     "evaluators": Group(stored="create_or_update download get list"),
     "feature_sets": Group(
         stored="archive begin_create_or_update get list list_materialization_operations restore",
@@ -68,7 +68,7 @@ OPERATIONS = {
         client="validate",
     ),
     "marketplace_subscriptions": Group(stored=_LIFE),
-    "models": Group(real=f"{_ASSET} download share", refused="package"),
+    "models": Group(real=f"{_ASSET} download", refused="package share"),
     "online_deployments": Group(real=f"{_LIFE} get_logs"),
     "online_endpoints": Group(real=f"{_LIFE} begin_regenerate_keys get_keys invoke"),
     "registries": Group(real="begin_create begin_delete get list"),

@@ -35,6 +35,7 @@ CREDENTIALS = ("AccountKey", "Certificate", "None", "Sas", "ServicePrincipal")
 def make_own(local: Local, ws: Workspace) -> None:
     """Make the datastores that every workspace has, on its own storage account."""
     for name, container in uris.datastores(ws).items():
+        uris.container(local, ws.account, container).mkdir(parents=True, exist_ok=True)
         body = {"properties": _own(ws, name, container)}
         local.store.put(f"{ws.id}/datastores/{name}", KIND, body)
 

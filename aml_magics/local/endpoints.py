@@ -186,6 +186,8 @@ _DEPLOYMENT: Body = {
     "environmentId": None,
     "environmentVariables": {},
     "endpointComputeType": "Managed",
+    "modelMountPath": None,
+    "dataCollector": None,
     "instanceType": None,
     "scaleSettings": {"scaleType": "Default"},
     "requestSettings": {
@@ -205,6 +207,7 @@ def _deployment(body: Body, asked: Body, state: str) -> Body:
     return {
         "tags": body.get("tags") or {},
         "location": body.get("location") or REGION,
+        "kind": "Managed",
         "sku": {"name": "Default", "capacity": 1, **(body.get("sku") or {}), "tier": "Standard"},
         "properties": {**_DEPLOYMENT, **asked, "provisioningState": state},
     }

@@ -53,7 +53,7 @@ def specification(conda_file: str) -> Specification:
 
     Raises: BuildFailed: it is not a conda file.
     """
-    document = _mapping(conda_file)
+    document = mapping(conda_file)
     python, lines = "", []
     for entry in document.get("dependencies") or []:
         if isinstance(entry, dict):
@@ -68,7 +68,11 @@ def specification(conda_file: str) -> Specification:
     return Specification(python, tuple(lines))
 
 
-def _mapping(conda_file: str) -> dict[str, Any]:
+def mapping(conda_file: str) -> dict[str, Any]:
+    """The document that a conda file is.
+
+    Raises: BuildFailed: it is none.
+    """
     try:
         document = yaml.safe_load(conda_file)
     except yaml.YAMLError as exc:

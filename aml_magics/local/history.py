@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, signatures, uris
+from aml_magics.local import arm, blobs, bodies, signatures, uris
 from aml_magics.local.controllers.run import TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.submission import KINDS
@@ -24,7 +24,8 @@ def details(call: Call) -> Response:
     """A run with the addresses of its log files, readable by range for a day."""
     job = _job(call, call.path["run"])
     logs = _log_files(call, job.name)
-    return JSONResponse({**_run(call, job), "error": _failure(call, job), "logFiles": logs})
+    more = {"error": _failure(call, job), "logFiles": logs, "jobCost": bodies.JOB_COST}
+    return JSONResponse({**_run(call, job), **more})
 
 
 def get_run(call: Call) -> Response:
@@ -117,7 +118,8 @@ def _resolved(call: Call, id_: str) -> Body:
     output = job.properties["outputs"][match["output"]]
     path = uris.destination(call.local, call.workspace, output["uri"])
     uri = uris.datastore_uri(call.local, call.workspace, path)
-    return {"uri": uri, "type": OUTPUT_TYPES.get(output["jobOutputType"])}
+    kind = OUTPUT_TYPES.get(output["jobOutputType"])
+    return {"uri": uri, "type": kind, "legacyDatasetType": None}
 
 
 def list_artifacts(call: Call) -> Response:
@@ -175,7 +177,11 @@ def _run(call: Call, job: Resource) -> Body:
     kind = KINDS[properties["jobType"]]
     parent = job.parent.partition("/jobs/")[2] or None
     root = call.local.store.noted(job.id, "root") or job.name
+    took = bodies.duration(own)
     return {
+        **bodies.RUN,
+        **bodies.compute(properties),
+        "runNumber": job.sequence,
         "runId": job.name,
         "runUuid": job.name,
         "rootRunId": root,
@@ -190,19 +196,22 @@ def _run(call: Call, job: Resource) -> Body:
         "status": status,
         "target": (properties["computeId"] or "").rpartition("/")[2] or "local",
         "runType": kind.run_type,
-        "runTypeV2": {"orchestrator": kind.orchestrator, "traits": [kind.run_type]},
+        "runTypeV2": {
+            "orchestrator": kind.orchestrator,
+            "traits": [kind.run_type],
+            "attribution": None,
+            "computeType": None,
+        },
         "createdUtc": job.created_at,
         "createdTimeUtc": job.created_at,
+        "lastModifiedUtc": job.modified_at,
+        "duration": took,
+        "computeDuration": took,
+        "hidden": job.archived,
         "startTimeUtc": own.get("StartTimeUtc"),
         "endTimeUtc": own.get("EndTimeUtc") if status in TERMINAL else None,
         "tags": properties["tags"],
         "properties": own,
-        "services": {},
-        "inputs": {},
-        "outputs": {},
-        "warnings": None,
-        "error": None,
-        "revision": 1,
     }
 
 

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from aml_magics.local.bodies import OBJECT_ID
 from aml_magics.local.doors import CLOUD, Door
 from aml_magics.local.wire import TENANT, Call
 
 TOKEN_SECONDS = 24 * 3600
 COOKIE = "aml_local"
 CLIENT = "00000000-0000-0000-0000-00000000a2a2"
-OBJECT_ID = "00000000-0000-0000-0000-00000000a2a3"
 
 # Checked by their own handlers (shared keys and SAS, keys of endpoints, secrets of identities), or
 # asked by clients before they have a token, as on Azure.

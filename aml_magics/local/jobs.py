@@ -115,10 +115,13 @@ def cancel(call: Call) -> Response:
         status = resource.properties["status"]
         raise bad_request(f"The job {resource.name} has ended ({status}): it can't be canceled.")
     call.local.jobs.cancel(Job(call.workspace, resource.name))
-    location = arm.lro_headers(call, id_)["Location"]
-    return Response(
-        b"null", 202, {"Location": location, "x-ms-retry-after-ms": "100"}, "application/json"
-    )
+    now = call.local.store.get(id_)
+    if resource.properties["status"] == "Queued" and now and now.properties["status"] in TERMINAL:
+        return Response(status_code=200)
+    headers = arm.lro_headers(call, id_)
+    headers.pop("Azure-AsyncOperation")  # the end is told by its Location
+    headers["x-ms-async-operation-timeout"] = "PT1H"
+    return Response(b"null", 202, headers, "application/json")
 
 
 def delete(call: Call) -> Response:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm
+from aml_magics.local import arm, bodies
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     REGION,
+    AccountError,
     ArmError,
     Call,
     bad_request,
@@ -31,7 +32,8 @@ class Kind(NamedTuple):
     a client follows after a write (a key of `arm.DIALECTS`, or "" when the answer is the end);
     `envelope`: what it adds beside the properties; `required`: properties a client must give;
     `complete`: edits a body before it is kept; `show`: edits one before it is shown; `refuse`:
-    raises when a resource must not be deleted; `secret`: the property kept apart from the body.
+    raises when a resource must not be deleted; `secret`: the property kept apart from the body;
+    `absent`: makes the 404, with the message for it.
     """
 
     defaults: Body
@@ -43,6 +45,7 @@ class Kind(NamedTuple):
     show: Callable[[Call, Body], None] | None = None
     refuse: Callable[[Resource], None] | None = None
     secret: str = ""
+    absent: Callable[[str], ArmError] = not_found
 
 
 def list_(call: Call) -> Response:
@@ -163,12 +166,16 @@ def _merged(before: Any, changes: Any) -> Any:
 
 
 def _found(call: Call, kind: Kind, id_: str) -> Resource:
-    return arm.found(call, id_, kind.missing.format(**call.path))
+    resource = call.local.store.get(id_)
+    if resource is None:
+        raise kind.absent(kind.missing.format(**call.path))
+    return resource
 
 
 def _check_parent(call: Call, name: str, parent: str) -> None:
     if "/" in name and call.local.store.get(parent) is None:
-        raise not_found(KINDS[name.rpartition("/")[0]].missing.format(name=call.path["parent"]))
+        kind = KINDS[name.rpartition("/")[0]]
+        raise kind.absent(kind.missing.format(name=call.path["parent"]))
 
 
 def _shown(call: Call, kind: Kind, resource: Resource) -> Body:
@@ -210,15 +217,26 @@ def _show_batch_endpoint(call: Call, body: Body) -> None:
     body["properties"].update(scoringUri=uri.removesuffix("score") + "jobs", swaggerUri=None)
 
 
+def _no_endpoint(message: str) -> ArmError:
+    return ArmError(404, "NotFound", message, detail="NoSuchEndpoint")
+
+
+def _no_connection(message: str) -> ArmError:
+    return AccountError(404, "UserError", message, "NotFoundError")
+
+
 def _complete_schedule(call: Call, body: Body) -> None:
     for field, tag in (("trigger", "triggerType"), ("action", "actionType")):
         value = body["properties"][field]
         if not isinstance(value, dict) or not isinstance(value.get(tag), str):
             raise bad_request(f"The {field} of a schedule has a {tag}.")
     body["properties"]["trigger"] = {"endTime": None, **body["properties"]["trigger"]}
-    job = body["properties"]["action"].get("jobDefinition")
+    action = body["properties"]["action"]
+    job, data = action.get("jobDefinition"), action.get("dataImportDefinition")
     if isinstance(job, dict):
-        body["properties"]["action"]["jobDefinition"] = {**_SCHEDULED_JOB, **job}
+        action["jobDefinition"] = bodies.job(job)
+    if isinstance(data, dict):
+        action["dataImportDefinition"] = bodies.import_(data)
 
 
 def _refuse_enabled(schedule: Resource) -> None:
@@ -232,12 +250,6 @@ def _show_serverless(call: Call, body: Body) -> None:
 
 
 _PLAN = dict.fromkeys(("publisherId", "offerId", "planId"))
-_SCHEDULED_JOB: Body = {
-    **dict.fromkeys(("description", "displayName", "componentId", "notificationSetting")),
-    **dict.fromkeys(("computeId", "identity", "inputs", "outputs", "services")),
-    "status": "NotStarted",
-    "isArchived": False,
-}
 _TAGGED: Body = {"tags": {}, "location": REGION}
 KINDS: dict[str, Kind] = {
     "schedules": Kind(
@@ -261,6 +273,7 @@ KINDS: dict[str, Kind] = {
         {**_TAGGED, "identity": None, "kind": None, "sku": None},
         complete=_complete_batch_endpoint,
         show=_show_batch_endpoint,
+        absent=_no_endpoint,
     ),
     "batchEndpoints/deployments": Kind(
         {
@@ -290,11 +303,13 @@ KINDS: dict[str, Kind] = {
         envelope={"tags": None, "location": None},
         required=("authType", "category"),
         secret="credentials",  # noqa: S106 (the name of a field)
+        absent=_no_connection,
     ),
     "outboundRules": Kind(
         {"status": "Inactive", "category": "UserDefined"},
         "Outbound rule {name} not found.",
         "workspace",
+        {"tags": None, "location": None},
         required=("type",),
     ),
     "serverlessEndpoints": Kind(

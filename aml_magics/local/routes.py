@@ -46,7 +46,7 @@ _INDEXES = "/genericasset{ws}/indexes"
 _DEPLOYED = _GROUP + "/providers/Microsoft.Resources/deployments/{deployment}"
 _DEPENDENT = (
     _GROUP + "/providers/(?P<type>Microsoft.(?:Storage|KeyVault|Insights|OperationalInsights"
-    "|ContainerRegistry)/[^/]+)/{name}"
+    "|ContainerRegistry|ManagedIdentity)/[^/]+)/{name}"
 )
 _RUN = "/history/v1.0{ws}(?:/experiment(?:s|ids)/[^/]+)?/runs/{run}"
 _ARTIFACTS = _RUN + "/artifacts"
@@ -91,8 +91,9 @@ ROUTES: tuple[Route, ...] = (
     ("DELETE", _REGISTRY, registries.delete),
     ("PUT", "{ws}/tempdatarefs/{name}/versions/{version}", registries.upload_reference),
     ("POST", "{ws}/datarefs/{name}/versions/{version}", registries.download_reference),
-    ("POST", "{ws}/import", registries.import_asset),
+    ("POST", "{ws}/import", resources.cannot_run),
     ("GET", "/assetstore/v1.0/operations/{operation}", registries.asset_operation),
+    ("GET", "/environment/v1.0/operations/{operation}", registries.environment_operation),
     # workspaces
     ("GET", "{ws}", workspaces.get),
     ("PUT", "{ws}", workspaces.put),
@@ -106,11 +107,13 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/discovery(?:/.*)?", workspaces.discovery),
     ("GET", "/metadata/endpoints/{account}", workspaces.cloud_metadata),
     # above workspaces
+    ("GET", "/subscriptions", groups.list_subscriptions),
     ("GET", _GROUP, groups.get_group),
     ("GET", _GROUP + "/resources", groups.list_resources),
     ("POST", "/providers/Microsoft.ResourceGraph/resources", groups.query_graph),
     ("PUT", _DEPLOYED, groups.put_deployment),
     ("GET", _DEPLOYED, groups.get_deployment),
+    ("POST", _DEPLOYED + "/validate", groups.validate_deployment),
     ("GET", _DEPLOYED + "/operationStatuses/{status}", groups.deployment_status),
     ("GET", _GROUP + "/deployments/{deployment}/operations", groups.deployment_operations),
     ("GET", _DEPENDENT, groups.get_dependent),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aml_magics.local import bodies
 from aml_magics.local.controllers import graph, parallel, trials
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
@@ -103,14 +104,8 @@ def _completed(kind: Kind, job: Job, asked: Body) -> Body:
     if kind.has_files:
         artifacts = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{job.name}"
         outputs["default"] = {**_OUTPUT, "uri": artifacts, "jobOutputType": "uri_folder"}
-    return {
-        **_COMMON,
-        "displayName": job.name,
-        **kind.defaults,
-        **given,
-        "status": "Queued",
-        "outputs": outputs,
-    }
+    own = {**_COMMON, "displayName": job.name, **kind.defaults}
+    return bodies.job({**own, **given, "status": "Queued", "outputs": outputs})
 
 
 def _output(kind: Kind, job: Job, name: str, asked: Body) -> Body:

@@ -27,6 +27,11 @@ def datastores(ws: Workspace) -> dict[str, str]:
     }
 
 
+def account(local: Local, name: str) -> Path:
+    """The folder of a storage account."""
+    return below(local.home / "storage", name)
+
+
 def container(local: Local, account: str, name: str) -> Path:
     return below(local.home / "storage", f"{account}/{name}")
 

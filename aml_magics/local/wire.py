@@ -29,35 +29,71 @@ class ArmError(Exception):
     """A request that is answered with ARM's error envelope.
 
     Source: recorded answers of the management front end; `code` decides which exception the
-    SDK raises, `reason` is the service's inner error code.
+    SDK raises, `reason` is the service's inner error code, `detail` the code of the one detail
+    that some failures have.
     """
 
-    def __init__(self, status: int, code: str, message: str, reason: str = "") -> None:
+    def __init__(
+        self, status: int, code: str, message: str, reason: str = "", detail: str = ""
+    ) -> None:
         super().__init__(message)
-        self.status, self.code, self.reason = status, code, reason
+        self.status, self.code, self.reason, self.detail = status, code, reason, detail
 
     def response(self) -> Response:
-        return JSONResponse(error_body(self.code, str(self), self.reason), self.status)
+        body = error_body(self.code, str(self), self.reason, self.detail)
+        return JSONResponse(body, self.status)
 
 
-def error_body(code: str, message: str, reason: str = "") -> dict[str, Any]:
+class GatewayError(ArmError):
+    """A failure that ARM itself tells of: it never came to the service."""
+
+    def response(self) -> Response:
+        body = {"error": {"code": self.code, "message": str(self)}}
+        return JSONResponse(body, self.status, {"x-ms-failure-cause": "gateway"})
+
+
+class AccountError(ArmError):
+    """A failure as the service that keeps connections words it."""
+
+    def response(self) -> Response:
+        facts = _facts()
+        inner = {"code": self.reason or self.code, "innerError": None}
+        error = {
+            **dict.fromkeys(("severity", "messageFormat", "messageParameters", "referenceCode")),
+            **dict.fromkeys(("detailsUri", "target", "debugInfo", "additionalInfo")),
+            **{"code": self.code, "message": str(self), "details": [], "innerError": inner},
+        }
+        beside = {key[0].lower() + key[1:]: value for key, value in facts.items()}
+        return JSONResponse({"error": error, **beside, "componentName": "account-rp"}, self.status)
+
+
+def error_body(code: str, message: str, reason: str = "", detail: str = "") -> dict[str, Any]:
     """The envelope the management front end puts around every failure."""
-    facts: dict[str, Any] = {
-        "ComponentName": "managementfrontend",
+    inner = {"code": reason or code, "innerError": None}
+    facts = {"ComponentName": "managementfrontend", **_facts(), "InnerError": inner}
+    extra = [{"type": key, "info": {"value": value}} for key, value in facts.items()]
+    about = {"code": detail, "message": message, "details": [], "additionalInfo": []}
+    return {
+        "error": {
+            "code": code,
+            "message": message,
+            "details": [about] if detail else [],
+            "additionalInfo": extra,
+        },
+    }
+
+
+def _facts() -> dict[str, Any]:
+    return {
         "Correlation": {"operation": uuid4().hex, "request": uuid4().hex[:16]},
         "Environment": REGION,
         "Location": REGION,
         "Time": datetime.now(UTC).isoformat(),
-        "InnerError": {"code": reason or code, "innerError": None},
-    }
-    extra = [{"type": key, "info": {"value": value}} for key, value in facts.items()]
-    return {
-        "error": {"code": code, "message": message, "details": [], "additionalInfo": extra},
     }
 
 
-def not_found(message: str) -> ArmError:
-    return ArmError(404, "UserError", message, "NotFoundError")
+def not_found(message: str, detail: str = "") -> ArmError:
+    return ArmError(404, "UserError", message, "NotFoundError", detail)
 
 
 def bad_request(message: str) -> ArmError:

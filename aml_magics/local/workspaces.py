@@ -10,7 +10,16 @@ from aml_magics.local import arm, blobs, datastores, doors, signatures
 from aml_magics.local.controllers import online
 from aml_magics.local.controllers.run import TERMINAL, Job
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import PROVIDER, REGION, TENANT, ArmError, Call, Workspace, bad_request
+from aml_magics.local.wire import (
+    PROVIDER,
+    REGION,
+    TENANT,
+    ArmError,
+    Call,
+    GatewayError,
+    Workspace,
+    bad_request,
+)
 
 KIND = "workspaces"
 GIVEN = ("kind", "tags", "identity", "location")  # kept beside the properties
@@ -64,7 +73,7 @@ def ensure(call: Call) -> None:
             f"The Resource '{PROVIDER}/{ws.collection}/{ws.name}' under resource group "
             f"'{ws.resource_group}' was not found."
         )
-        raise ArmError(404, "ResourceNotFound", message)
+        raise GatewayError(404, "ResourceNotFound", message)
     create(call, {"properties": {}})
 
 
@@ -185,14 +194,21 @@ def _shown(call: Call, ws: Workspace) -> Body:
     }
 
 
+def dependents(ws: Workspace) -> dict[str, str]:
+    """The ids of what a workspace is made with, by the property that names it."""
+    providers = f"{ws.group_id}/providers"
+    return {
+        "storageAccount": blobs.account_id(ws),
+        "keyVault": f"{providers}/Microsoft.Keyvault/vaults/{ws.account}",
+        "applicationInsights": f"{providers}/Microsoft.insights/components/{ws.account}",
+    }
+
+
 def _properties(call: Call, ws: Workspace) -> dict[str, Any]:
-    group = ws.group_id
     return {
         "friendlyName": ws.name,
         "description": "A workspace on this machine.",
-        "storageAccount": blobs.account_id(ws),
-        "keyVault": f"{group}/providers/Microsoft.Keyvault/vaults/{ws.account}",
-        "applicationInsights": f"{group}/providers/Microsoft.insights/components/{ws.account}",
+        **dependents(ws),
         "containerRegistry": None,
         "hbiWorkspace": False,
         "tenantId": TENANT,
@@ -206,17 +222,24 @@ def _properties(call: Call, ws: Workspace) -> dict[str, Any]:
         "discoveryUrl": f"{call.door.api}/discovery",
         "mlFlowTrackingUri": call.door.mlflow(ws.id),
         "sdkTelemetryAppInsightsKey": None,
-        "notebookInfo": None,
+        "notebookInfo": _NO_NOTEBOOKS,
         "linkedModelInventoryArmId": None,
         "privateLinkCount": 0,
         "sasGetterUri": "",
         "enableDataIsolation": False,
-        "managedNetwork": None,
+        "managedNetwork": {"isolationMode": "Disabled"},
     }
+
+
+_NO_NOTEBOOKS: Body = {
+    **dict.fromkeys(("resourceId", "fqdn", "notebookPreparationError")),
+    "isPrivateLinkEnabled": False,
+}
 
 
 def discovery(call: Call) -> Response:
     services = "api catalog experimentation gallery history hyperdrive labeling modelmanagement"
+    services += " pipelines quota-manager"
     return JSONResponse({**dict.fromkeys(services.split(), call.door.api), "studio": call.door.api})
 
 

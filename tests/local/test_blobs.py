@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 
 import psutil
@@ -54,6 +55,12 @@ def test_what_is_uploaded_comes_back(container, size):
     assert blob.download_blob().readall() == data
     properties = blob.get_blob_properties()
     assert (properties.size, properties.metadata) == (size, {"colour": "blue"})
+
+
+def test_the_md5_of_content_is_told(container):
+    blob = container.upload_blob("x", b"")
+    told = blob.get_blob_properties().content_settings.content_md5
+    assert b64encode(told).decode() == "1B2M2Y8AsgTpgAmY7PhCfg=="
 
 
 def test_a_range_is_a_part(container):

@@ -37,6 +37,13 @@ def test_an_environment_from_a_build_context(client, tmp_path):
     assert found.build.dockerfile_path == "Dockerfile"
 
 
+@pytest.mark.parametrize("content", ["just: [broken", "- python=3.11"])
+def test_an_environment_whose_conda_file_is_none_is_refused(arm, content):
+    body = {"properties": {"condaFile": content, "image": "none.invalid/none"}}
+    answer = arm("PUT", "./environments/e/versions/1", body)
+    assert (answer.status_code, "The conda file" in answer.text) == (400, True)
+
+
 def test_an_environment_is_changed_by_its_tags_only(client):
     client.environments.create_or_update(Environment(name="e", version="1", image="a/b"))
     tagged = Environment(name="e", version="1", image="a/b", tags={"x": "y"})

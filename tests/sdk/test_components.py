@@ -178,3 +178,15 @@ def test_a_component_that_is_not_there(client):
     for options in ({}, {"version": "1"}):
         with pytest.raises(ResourceNotFoundError, match="Not found component nothing"):
             client.components.get("nothing", **options)
+
+
+@pytest.mark.parametrize("command", ["python main.py", "echo 1"])
+def test_a_component_is_validated_by_the_workspace(client, load, command):
+    client.components.create_or_update(load(version="7", command="python main.py"))
+    asked = load(version="7", command=command)
+    asked.code, asked.environment = (
+        getattr(client.components.get("train", version="7"), key) for key in ("code", "environment")
+    )
+    result = client.components.validate(asked, skip_remote_validation=False)
+    assert result.passed == (command == "python main.py")
+    assert result.passed or "is immutable" in str(result)

@@ -19,6 +19,13 @@ def name():
     return f"new-{uuid4().hex[:8]}"
 
 
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a\n1\n")
+    return path
+
+
 def test_a_workspace_is_created_changed_and_deleted(strict_client, name):
     client = strict_client
     asked = Workspace(name=name, display_name="New", description="One.", tags={"team": "a"})
@@ -47,6 +54,17 @@ def test_a_deleted_workspace_is_made_again_only_by_creating_it(client, tmp_path)
     assert [found.name for found in mlflow.search_experiments()] == ["Default"]
     mlflow.create_experiment("new")
     assert client.datastores.get_default().name == "workspaceblobstore"
+
+
+@pytest.mark.parametrize("with_its_files", [True, False])
+def test_a_workspace_goes_with_its_files_when_asked(client, address, table, with_its_files):
+    client.data.create_or_update(Data(name="x", path=table, type="uri_file"))
+    account = client.datastores.get_default().account_name
+    folder = address.home / "storage" / account
+    assert list(folder.rglob(table.name))
+    options = {"delete_dependent_resources": with_its_files}
+    client.workspaces.begin_delete(client.workspace_name, **options).result()
+    assert bool(list(folder.rglob(table.name))) != with_its_files
 
 
 def test_creating_what_was_made_on_demand_changes_it(client, name):

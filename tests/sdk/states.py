@@ -1,0 +1,471 @@
+"""What has to be there before a recorded exchange can be repeated.
+
+`STATES` is read top to bottom: the first row whose pattern is found in an exchange's label makes
+its state. Each function takes a scene and the exchange, and returns what the request needs of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.sdk.contract import Exchange, exchanges
+from tests.sdk.scenes import (
+    ACTIONS,
+    API,
+    ARM,
+    BODIES,
+    CONTENT,
+    ENDED,
+    LOCATION,
+    QUERY,
+    Needs,
+    Scene,
+    address,
+    path_of,
+    request_body,
+)
+
+
+def replayed(scene: Scene, exchange: Exchange) -> Any:
+    """Make the state, send the recorded request, and return the answer."""
+    make = next(make for pattern, make in STATES if re.search(pattern, exchange.label))
+    needs = make(scene, exchange)
+    url = needs.url or address(scene, exchange, needs)
+    body = needs.body or request_body(scene, exchange, needs)
+    return scene.send(exchange.method, url, body, **needs.headers)
+
+
+def nothing(scene: Scene, exchange: Exchange) -> Needs:
+    return Needs()
+
+
+def existing(scene: Scene, exchange: Exchange) -> Needs:
+    """The resource that the URL names is there."""
+    below = path_of(scene, exchange.url, {}).partition(scene.ws)[2].strip("/")
+    parts = below.split("/")
+    is_operation = exchange.method == "POST"
+    scene.make("/".join(parts[:-1] if is_operation else parts + ["thing"] * (len(parts) % 2)))
+    return Needs()
+
+
+def put_twice(scene: Scene, exchange: Exchange) -> Needs:
+    """What is put is there already, from the same request."""
+    body = request_body(scene, exchange, Needs())
+    if exchange.url.startswith("/WS/jobs"):
+        scene.busy = True
+    scene.do("PUT", address(scene, exchange, Needs()), body)
+    return Needs(body=body)
+
+
+def parent(scene: Scene, exchange: Exchange) -> Needs:
+    """What is put is new, and what it is in is there."""
+    below = path_of(scene, exchange.url, {}).partition(scene.ws)[2].strip("/")
+    if below.count("/") > 1:
+        scene.make(below.rpartition("/deployments/")[0])
+    scene.busy = "onlineEndpoints" in below or "jobs/" in below
+    return Needs()
+
+
+def own_datastore(scene: Scene, exchange: Exchange) -> Needs:
+    return Needs(names={"datastore": "workspaceblobstore"})
+
+
+def deleted_workspace(scene: Scene, exchange: Exchange) -> Needs:
+    scene.do("GET", scene.ws)
+    scene.do("DELETE", scene.ws)
+    return Needs()
+
+
+def feature_store(scene: Scene, exchange: Exchange) -> Needs:
+    settings = {
+        "computeRuntime": {"sparkRuntimeVersion": "3.3"},
+        "offlineStoreConnectionName": "offline",
+        "onlineStoreConnectionName": "online",
+    }
+    body = {"kind": "FeatureStore", "properties": {"featureStoreSettings": settings}}
+    scene.do("PUT", scene.ws, body)
+    return Needs()
+
+
+def operation(header: str, verb: str, path: str, body: Any = None) -> Any:
+    """The operation that a request on `path` has begun, by the header that names it."""
+
+    def make(scene: Scene, exchange: Exchange) -> Needs:
+        if verb in ("PATCH", "POST", "DELETE") and path:
+            scene.make(path.replace("/stop", ""))
+        answer = scene.do(verb, f"{scene.ws}/{path}".rstrip("/"), body or {"properties": {}})
+        return Needs(url=answer.headers[header])
+
+    return make
+
+
+def put_operation(header: str) -> Any:
+    """The operation of an endpoint that was put."""
+
+    def make(scene: Scene, exchange: Exchange) -> Needs:
+        answer = scene.do("PUT", f"{scene.ws}/onlineEndpoints/thing", scene.body("onlineEndpoints"))
+        return Needs(url=answer.headers[header])
+
+    return make
+
+
+def busy_operation(scene: Scene, exchange: Exchange) -> Needs:
+    """The result of a deployment that is still being made."""
+    scene.make("onlineEndpoints/thing")
+    path = f"{scene.ws}/onlineEndpoints/thing/deployments/blue"
+    answer = scene.do("PUT", path, scene.body("onlineEndpoints/deployments"))
+    return Needs(url=answer.headers["Location"])
+
+
+def running_job(scene: Scene, exchange: Exchange) -> Needs:
+    id_ = scene.job("sleep 60")
+    return Needs(names={"job": scene.reached(id_, "Running")})
+
+
+def ended_job(scene: Scene, exchange: Exchange) -> Needs:
+    name = scene.reached(scene.job("echo 1"), *ENDED)
+    return Needs(names={"job": name, "run": name}, values={"runId": name})
+
+
+def waiting_job(scene: Scene, exchange: Exchange) -> Needs:
+    """More jobs than can run at once: the last one waits."""
+    usage = scene.do("GET", f"{scene.subscription}{LOCATION}/usages").json()["value"][0]
+    names = [scene.job("sleep 60") for _ in range(usage["limit"] + 1)]
+    return Needs(names={"job": names[-1].rpartition("/")[2]})
+
+
+def job_output(scene: Scene, exchange: Exchange) -> Needs:
+    """The id by which run data names the output of a job."""
+    name = scene.reached(scene.job("echo 1"), *ENDED)
+    url = f"{API}/history/v1.0{scene.ws}/rundata"
+    run = scene.do("POST", url, {"runId": name}).json()["runMetadata"]
+    return Needs(names={"data": "v1.0"}, body={"values": [run["outputs"]["default"]["assetId"]]})
+
+
+def job_log(scene: Scene, exchange: Exchange) -> Needs:
+    """The address of a job's log as run history gives it."""
+    name = scene.reached(scene.job("echo 1"), *ENDED)
+    details = scene.do("GET", f"{API}/history/v1.0{scene.ws}/runs/{name}/details").json()
+    return Needs(url=details["logFiles"]["user_logs/std_log.txt"])
+
+
+def known_code(scene: Scene, exchange: Exchange) -> Needs:
+    """A snapshot whose content is asked for, if the service knew it."""
+    properties = {**BODIES["codes/versions"], "properties": {"hash_sha256": QUERY["hash"]}}
+    if exchange.response["value"]:
+        scene.do("PUT", f"{scene.ws}/codes/other/versions/1", {"properties": properties})
+    return Needs()
+
+
+def scheduled(scene: Scene, exchange: Exchange) -> Needs:
+    """A schedule of the recorded kind."""
+    text = json.dumps(exchange.response)
+    kind = next(kind for kind in ACTIONS if f'"{kind}"' in text)
+    properties = {**BODIES["schedules"], "action": ACTIONS[kind]}
+    scene.do("PUT", f"{scene.ws}/schedules/thing", {"properties": properties})
+    return Needs()
+
+
+def pipeline(scene: Scene, exchange: Exchange) -> Needs:
+    """A pipeline of one step that has ended, as have the runs of its steps."""
+    step = {**BODIES["components/versions"]["componentSpec"], "name": "step"}
+    del step["code"]
+    body = {"properties": {"componentSpec": step}}
+    scene.do("PUT", f"{scene.ws}/components/step/versions/1", body)
+    node = {
+        **{"name": "step", "display_name": None, "type": "command", "tags": {}},
+        **{"computeId": "cpu", "resources": {"instance_count": 1}, "environment_variables": {}},
+        **{"distribution": None, "limits": None, "_source": "YAML.COMPONENT"},
+        "inputs": {
+            "data": {"uri": scene.data(), "job_input_type": "uri_folder"},
+            "rate": {"value": "0.2", "job_input_type": "literal"},
+        },
+        "outputs": {"model": {"uri": f"{scene.data()}/model", "job_output_type": "uri_folder"}},
+        "componentId": "azureml:step:1",
+    }
+    asked = {
+        **{"jobType": "Pipeline", "experimentName": "contract", "jobs": {"step": node}},
+        "settings": {"default_compute": "cpu", "_source": "YAML.JOB"},
+    }
+    scene.busy = True
+    scene.do("PUT", f"{scene.ws}/jobs/thing", {"properties": asked})
+    name = scene.reached(f"{scene.ws}/jobs/thing", *ENDED)
+    return Needs(names={"run": name}, values={"runId": name})
+
+
+def fitting_component(scene: Scene, exchange: Exchange) -> Needs:
+    """A component that has the inputs and outputs which the recorded steps give it."""
+    nodes = exchange.request["properties"]["jobs"].values()
+    spec = {"type": "command", "command": "echo 1"}
+    for part, about in (("inputs", "string"), ("outputs", "uri_folder")):
+        names = {name for node in nodes for name in node.get(part, {})}
+        spec[part] = {name: {"type": about, "optional": True} for name in names}
+    body = {"properties": {"componentSpec": spec}}
+    id_ = f"{scene.ws}/components/fitting/versions/1"
+    scene.do("PUT", id_, body)
+    scene.busy = True
+    values = {"componentId": id_}
+    if exchange.status == 200:
+        url = address(scene, exchange, Needs())
+        scene.do("PUT", url, request_body(scene, exchange, Needs(values=values)))
+    return Needs(values=values)
+
+
+def no_component(scene: Scene, exchange: Exchange) -> Needs:
+    return Needs(values={"componentId": f"{scene.ws}/components/none/versions/1"})
+
+
+def two_models(scene: Scene, exchange: Exchange) -> Needs:
+    scene.make("models/one")
+    scene.make("models/two")
+    return Needs(query={"$top": "1"})
+
+
+def staged_model(scene: Scene, exchange: Exchange) -> Needs:
+    properties = {**scene.body("models/versions")["properties"], "stage": "Development"}
+    scene.do("PUT", f"{scene.ws}/models/thing/versions/1", {"properties": properties})
+    return Needs()
+
+
+def changed_code(scene: Scene, exchange: Exchange) -> Needs:
+    scene.make("components/thing")
+    return Needs(values={"code": "azureml:other:1"})
+
+
+def curated(scene: Scene, exchange: Exchange) -> Needs:
+    return Needs(names={"environment": "AzureML-any"})
+
+
+def no_conda_file(scene: Scene, exchange: Exchange) -> Needs:
+    return Needs(values={"condaFile": "- python"})
+
+
+def compute_of_any_name(scene: Scene, exchange: Exchange) -> Needs:
+    return Needs(names={"compute": "cpu-cluster"})
+
+
+def deleted_compute(scene: Scene, exchange: Exchange) -> Needs:
+    scene.do("DELETE", scene.make("computes/thing"))
+    return Needs()
+
+
+def existing_batch(scene: Scene, exchange: Exchange) -> Needs:
+    """A batch endpoint whose default deployment is there."""
+    scene.make("batchEndpoints/thing/deployments/blue")
+    defaults = {"properties": {"authMode": "AADToken", "defaults": {"deploymentName": "blue"}}}
+    answer = scene.do("PUT", f"{scene.ws}/batchEndpoints/thing", defaults)
+    return Needs(url=answer.json()["properties"]["scoringUri"])
+
+
+def deployed_workspace(scene: Scene, exchange: Exchange) -> Needs:
+    """The deployment of a workspace: asked for, under way or done."""
+    shape = next(
+        one for one in exchanges() if "PUT /SUB/RG/providers/Microsoft.Resources" in one.label
+    )
+    body = request_body(scene, shape, Needs())
+    body["properties"]["parameters"]["workspaceName"]["value"] = scene.name
+    if exchange.method == "PUT":
+        return Needs(body=body)
+    path = f"{scene.group}/providers/Microsoft.Resources/deployments/thing"
+    answer = scene.do("PUT", path, body)
+    is_status = "/operationStatuses/" in exchange.url
+    return Needs(url=answer.headers["Azure-AsyncOperation"] if is_status else "")
+
+
+def validated(scene: Scene, exchange: Exchange) -> Needs:
+    body = request_body(scene, exchange, Needs())
+    resource = body["properties"]["template"]["resources"][0]
+    resource["type"] = "Microsoft.MachineLearningServices/workspaces/components/versions"
+    resource["name"] = f"{scene.name}/thing/1"
+    return Needs(body=body)
+
+
+def dependent(field: str) -> Any:
+    """A resource that the workspace was made with."""
+
+    def make(scene: Scene, exchange: Exchange) -> Needs:
+        return Needs(url=f"{ARM}{scene.workspace[field]}?api-version={exchange.api_version}")
+
+    return make
+
+
+# Storage
+
+_BLOCK = {"x-ms-blob-type": "BlockBlob"}
+_RANGE = {"x-ms-range": "bytes=0-33554431"}
+
+
+def upload(scene: Scene, exchange: Exchange) -> Needs:
+    """A new container and the signature that may write to it, if the client had one."""
+    if "sig" not in exchange.query:
+        return Needs(headers=_BLOCK)
+    path = f"{scene.ws}/codes/thing/versions/1/startPendingUpload"
+    pending = scene.do("POST", path, {"pendingUploadType": "TemporaryBlobReference"}).json()
+    uri = urlsplit(pending["blobReferenceForConsumption"]["credential"]["sasUri"])
+    names, query = {"container": uri.path.strip("/")}, dict(parse_qsl(uri.query))
+    signed = {key: value for key, value in query.items() if key in exchange.query}
+    return Needs(names=names, query={**signed, "sig": query["sig"]}, headers=_BLOCK)
+
+
+def blob(content: bytes, **headers: str) -> Any:
+    """A blob that is there with some content."""
+
+    def make(scene: Scene, exchange: Exchange) -> Needs:
+        needs = upload(scene, exchange)
+        scene.put_blob(path_of(scene, exchange.url, needs.names).strip("/"), content)
+        return needs._replace(headers=headers)
+
+    return make
+
+
+def container_there(scene: Scene, exchange: Exchange) -> Needs:
+    scene.do("PUT", f"{scene.blobs}/testblob?restype=container")
+    return Needs()
+
+
+def file_system(scene: Scene, exchange: Exchange) -> Needs:
+    """A container in the words of Data Lake Storage, and what the recorded step comes after."""
+    kind = "directory" if exchange.url.endswith(("_dir", "gof")) else "file"
+    path = path_of(scene, exchange.url, {})
+    url = f"https://{scene.account}.dfs.core.windows.net{path}"
+    if exchange.method == "PATCH":
+        scene.do("PUT", f"{url}?resource=file")
+    if exchange.status == 202:
+        return Needs(query={"action": "append"})
+    if exchange.method == "PATCH":
+        scene.do("PATCH", f"{url}?action=append&position=0", CONTENT)
+        return Needs(query={"action": "flush", "position": str(len(CONTENT))})
+    return Needs(query={"resource": kind})
+
+
+# Registries
+
+
+def registry(scene: Scene, exchange: Exchange) -> Needs:
+    storage = {"storageAccountHnsEnabled": False, "storageAccountType": "standard_lrs"}
+    details = {
+        "location": "eastus",
+        "acrDetails": [{"systemCreatedAcrAccount": {"acrAccountSku": "Premium"}}],
+        "storageAccountDetails": [{"systemCreatedStorageAccount": storage}],
+    }
+    asked = {"regionDetails": [details], "managedResourceGroupTags": {"team": "a"}}
+    scene.do("PUT", scene.registry, {"location": "eastus", "properties": asked})
+    return Needs()
+
+
+def in_registry(scene: Scene, exchange: Exchange) -> Needs:
+    """The asset that the URL names, put by the recorded request before this one."""
+    registry(scene, exchange)
+    kind = exchange.label.split("/")[2]
+    puts = [one for one in exchanges() if f"PUT /REG/{kind}/" in one.label and one.status == 202]
+    shape = [one for one in puts if one.number < exchange.number or one is puts[0]][-1:]
+    body = request_body(scene, shape[0], Needs()) if shape else _MODEL
+    scene.do("PUT", f"{scene.registry}/{kind}/thing/versions/1", body)
+    return Needs()
+
+
+_MODEL = {
+    "properties": {
+        "modelUri": "https://x.blob.core.windows.net:443/c/f",
+        "modelType": "mlflow_model",
+        "flavors": {"sklearn": {"data": {"sklearn_version": "1"}}},
+    }
+}
+
+
+def registry_operation(scene: Scene, exchange: Exchange) -> Needs:
+    registry(scene, exchange)
+    answer = scene.do(
+        "GET" if exchange.status == 404 else "PUT", scene.registry, {"properties": {}}
+    )
+    return Needs(url=answer.headers["Azure-AsyncOperation"])
+
+
+def write_operation(kind: str) -> Any:
+    """The operation by which an asset is written to a registry."""
+
+    def make(scene: Scene, exchange: Exchange) -> Needs:
+        registry(scene, exchange)
+        path = f"{scene.registry}/{kind}/thing/versions/1"
+        return Needs(url=scene.do("PUT", path, scene.body(f"{kind}/versions")).headers["Location"])
+
+    return make
+
+
+STATES: tuple[tuple[str, Any], ...] = (
+    # storage
+    (r"^(HEAD|GET) /\S*/?\{?\w+\}?\S* 416", blob(b"", **_RANGE)),
+    (r"^GET /\S+ 206", blob(CONTENT, **_RANGE)),
+    (r"^GET /azureml/ExperimentRun/dcid.0+/", job_log),
+    (r"^(GET|HEAD) /\S+/(LocalUpload|ExperimentRun)/\S+ 200", blob(CONTENT)),
+    (r"^PUT /(\{container\}|testblob)/\S+ 200", blob(CONTENT)),
+    (r"^PUT /testblob 409", container_there),
+    (r"^(PUT|PATCH) /testblob/LocalUpload%2F", file_system),
+    (r"^(PUT|HEAD) /(\{container\}|testblob|silo-container\d+)/", upload),
+    (r"^GET /testblob 200", container_there),
+    (r"^GET /(\{container\}|azureml) 200", nothing),
+    # registries
+    (r"GET /REG/\S+ 404", registry),
+    (r"GET /REG/", in_registry),
+    (r"^(GET|DELETE) /REG ", registry),
+    (r"/REG/", registry),
+    (r"/registries/\{registrie\}/discovery", registry),
+    (r"/registryOperationsStatus/", registry_operation),
+    (r"/assetstore/", write_operation("data")),
+    (r"/environment/", write_operation("environments")),
+    # operations
+    (r"/mfeOperationsStatus/", put_operation("Azure-AsyncOperation")),
+    (r"/mfeOperationResults/\S+ 202", busy_operation),
+    (r"/mfeOperationResults/", put_operation("Location")),
+    (
+        r"/computeOperationsStatus/",
+        operation("Azure-AsyncOperation", "POST", "computes/thing/stop"),
+    ),
+    (r"/workspaceOperationsStatus/\S+ 202", operation("Location", "PATCH", "")),
+    (r"/workspaceOperationsStatus/", operation("Azure-AsyncOperation", "PATCH", "")),
+    # above workspaces
+    (r"^GET /WS 404", deleted_workspace),
+    (r"^GET /SUB/RG/\S+/workspaces 200", feature_store),
+    (r"/deployments/\{deployment\}/validate", validated),
+    (r"/SUB/RG/\S*deployments/", deployed_workspace),
+    (r"^DELETE \S+/storageAccounts/\S+ 200", dependent("storageAccount")),
+    (r"^DELETE \S+/vaults/\S+ 200", dependent("keyVault")),
+    (r"^DELETE \S+/Microsoft.insights/\S+ 200", dependent("applicationInsights")),
+    (r"^\w+ /(SUB|subscriptions|providers|discovery|ux)\S* ", nothing),
+    (r"^\w+ /WS(/diagnose|/provisionManagedNetwork)? ", nothing),
+    # jobs and runs
+    (r"/cancel 202", running_job),
+    (r"/cancel 400", ended_job),
+    (r"/cancel 200", waiting_job),
+    (r"^GET /WS/jobs/\{job\} 200 Pipeline", pipeline),
+    (r"^GET /WS/jobs/\{job\} 200", existing),
+    (r"^PUT /WS/jobs/\{job\} 20[01] Pipeline", fitting_component),
+    (r"^PUT /WS/jobs/\{job\} 404", no_component),
+    (r"^PUT /WS/jobs/\{job\} 200", put_twice),
+    (r"^PUT /WS/jobs/", parent),
+    (r"batchGetResolvedUris", job_output),
+    (r"/runs/\{run\}/(children|details) ", pipeline),
+    (r"^\w+ /(history|execution)/", ended_job),
+    (r"^POST /jobs 201", existing_batch),
+    # resources
+    (r"^(GET|POST) /WS/datastores\S* 200", own_datastore),
+    (r"^GET /WS/codes/\{code\}/versions 200", known_code),
+    (r"^GET /WS/schedules\S* 200", scheduled),
+    (r"/WS/computes/\{compute\} 404", deleted_compute),
+    (r"^GET /WS/computes/\{compute\} 200", compute_of_any_name),
+    (r"^GET /WS/environments/\{environment\}/versions/\{version\} 200", curated),
+    (r"^PUT /WS/environments/\S+ 400", no_conda_file),
+    (r"^PUT /WS/components/\S+ 400", changed_code),
+    (r"^GET /WS/models 200", two_models),
+    (r"^GET /WS/models/\{model\}/versions 200", staged_model),
+    (r" 404", nothing),
+    (r"^PUT /WS/components/\{component\} 200", existing),
+    (r"^PUT /WS/connections/", nothing),
+    (r"^PUT \S+ 200", put_twice),
+    (r"^PUT ", parent),
+    (r"^POST \S+/startPendingUpload", nothing),
+    (r"", existing),
+)
