@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ SERVER = (sys.executable, "-P", "-m", "aml_magics.local")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 CLIENT_TOKEN_SECONDS = 365 * 86400.0  # longer than a kernel lives
+LEAST_FREE_BYTES = 1 << 20
 LOG_LIMIT_BYTES = 10_000_000
 
 # A daemon serves every later client of its home and starts their jobs, so what the first client
@@ -204,6 +206,9 @@ def _start(folder: Path) -> Address:
         os.close(reader)
     if address := find(folder):
         return address
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        reason = f"the local workspace did not start: no space left for {folder}"
+        raise DaemonError(reason, hint="free some, or set AML_LOCAL_HOME to a folder elsewhere")
     lines = (folder / "daemon.log").read_text(errors="replace").strip().splitlines()
     reason = lines[-1] if lines else "it wrote no log"
     raise DaemonError(f"the local workspace did not start: {reason}", hint="aml-local logs")

@@ -228,13 +228,14 @@ def _log_files(call: Call, run: str) -> dict[str, str]:
 
 def _artifacts(call: Call) -> Path:
     """The artifact folder of a run, be it a job's or one that a client logs by itself."""
-    from mlflow.exceptions import MlflowException
-
     run = call.path["run"]
     root = uris.artifacts(call.local, call.workspace, run)
     if not root.exists():
+        store = call.local.mlflow.store(call.workspace.account, "tracking")
+        from mlflow.exceptions import MlflowException
+
         try:
-            call.local.mlflow.store(call.workspace.account, "tracking").get_run(run)
+            store.get_run(run)
         except MlflowException as exc:
             raise not_found(f"Run {run} not found.") from exc
     return root

@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 _account: ContextVar[str] = ContextVar("account")
 _LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
+_FULL = (b"disk is full", b"disk I/O error", b"unable to open database file")
 _RUN_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
 
 class Tracking:
-    """MLflow in this process: imported in the background, since that takes seconds of CPU."""
+    """MLflow in this process: imported in the background, since that takes seconds of CPU.
+
+    Whatever else imports from it does so after `store` or `app`, which wait: of two threads that
+    import its packages at the same time, one may find half of them.
+    """
 
     def __init__(self, local: Local) -> None:
         self._local = local
@@ -121,10 +126,10 @@ class Tracking:
 
         Returns: the id of its experiment, which is made when it is new.
         """
+        store = self.store(ws.account, "tracking")
         from mlflow.entities import RunTag
         from mlflow.utils.time import get_current_time_millis
 
-        store = self.store(ws.account, "tracking")
         known = store.get_experiment_by_name(experiment)
         experiment_id = known.experiment_id if known else store.create_experiment(experiment)
         labels = [RunTag(key, value) for key, value in tags.items()]
@@ -138,19 +143,20 @@ class Tracking:
         return str(experiment_id)
 
     def _stage(self, ws: Workspace, run: str) -> str | None:
+        store = self.store(ws.account, "tracking")
         from mlflow.exceptions import MlflowException
 
         try:
-            info = self.store(ws.account, "tracking").get_run(run).info
+            info = store.get_run(run).info
         except MlflowException:
             return None
         return str(info.lifecycle_stage)
 
     def change_run(self, ws: Workspace, run: str, name: str | None, tags: dict[str, str]) -> None:
         """Rename a run, and set tags of it."""
+        store = self.store(ws.account, "tracking")
         from mlflow.entities import RunStatus, RunTag
 
-        store = self.store(ws.account, "tracking")
         if name:
             info = store.get_run(run).info
             status = RunStatus.from_string(info.status)
@@ -160,11 +166,11 @@ class Tracking:
 
     def end_run(self, ws: Workspace, job: str, status: str) -> None:
         """Give a job's run the job's end; metrics and artifacts that came so far stay."""
+        store = self.store(ws.account, "tracking")
         from mlflow.entities import RunStatus
         from mlflow.utils.time import get_current_time_millis
 
         code = RunStatus.from_string(_RUN_STATUS[status])
-        store = self.store(ws.account, "tracking")
         store.update_run_info(job, code, get_current_time_millis(), None)
 
     def histories(self, ws: Workspace, runs: list[str], metric: str) -> dict[str, list[float]]:
@@ -194,9 +200,9 @@ class Tracking:
 
     def model_folder(self, ws: Workspace, run: str, name: str) -> Path | None:
         """Where a model is that the run logged with `log_model`, which MLflow 3 keeps elsewhere."""
+        store = self.store(ws.account, "tracking")
         from mlflow.exceptions import MlflowException
 
-        store = self.store(ws.account, "tracking")
         try:
             experiment = store.get_run(run).info.experiment_id
         except MlflowException:
@@ -309,11 +315,29 @@ async def serve(call: Call) -> ASGIApp:
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:
         inner = {**scope, "path": rest, "raw_path": rest.encode(), "root_path": ""}
-        reply = _azure_artifacts(send, call) if call.door.name == "cloud" else send
+        reply = _disk_failures(send)
+        reply = _azure_artifacts(reply, call) if call.door.name == "cloud" else reply
         with tracking.about(call.workspace):
             await app(inner, receive, reply)
 
     return forward
+
+
+def _disk_failures(send: Send) -> Send:
+    """507 for a full disk: MLflow says 503 of its database, and clients try that for minutes."""
+    head: dict[str, Any] = {}
+
+    async def reply(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            head.update(message)
+            return
+        if head:
+            is_full = any(words in message.get("body", b"") for words in _FULL)
+            await send({**head, "status": 507 if is_full else 503})
+            head.clear()
+        await send(message)
+
+    return reply
 
 
 def _azure_artifacts(send: Send, call: Call) -> Send:

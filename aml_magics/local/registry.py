@@ -95,14 +95,14 @@ def _add_asset(call: Call, container: str, version: str, entry: Any) -> None:
 
 def _enter(call: Call, version: int, source: str, properties: Body) -> None:
     """Make the version in MLflow's registry, under the number the asset has."""
-    from mlflow.entities.model_registry import ModelVersionTag
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
-
     name, id_ = call.path["name"], call.arm_id
     if call.local.store.noted(id_, "in registry"):
         return
     registry = call.local.mlflow.store(call.workspace.account, "registry")
+    from mlflow.entities.model_registry import ModelVersionTag
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+
     tags = [ModelVersionTag(k, str(v)) for k, v in (properties.get("tags") or {}).items()]
     try:
         if not registry.search_registered_models(f"name = '{name}'"):
