@@ -45,13 +45,13 @@ OPERATIONS = {
     ),
     "connections": Group(stored="create_or_update delete get list"),
     "data": Group(
-        real=_ASSET, refused="import_data list_materialization_status share", client="mount"
+        real=f"{_ASSET} share", refused="import_data list_materialization_status", client="mount"
     ),
     "datastores": Group(
         real="get get_default list", stored="create_or_update delete", client="mount"
     ),
     "deployment_templates": Group(refused=f"{_ASSET} delete"),
-    "environments": Group(real=_ASSET, refused="share"),
+    "environments": Group(real=f"{_ASSET} share"),
     "evaluators": Group(stored="create_or_update download get list"),
     "feature_sets": Group(
         stored="archive begin_create_or_update get list list_materialization_operations restore",
@@ -68,7 +68,7 @@ OPERATIONS = {
         client="validate",
     ),
     "marketplace_subscriptions": Group(stored=_LIFE),
-    "models": Group(real=f"{_ASSET} download", refused="package share"),
+    "models": Group(real=f"{_ASSET} download share", refused="package"),
     "online_deployments": Group(real=f"{_LIFE} get_logs"),
     "online_endpoints": Group(real=f"{_LIFE} begin_regenerate_keys get_keys invoke"),
     "registries": Group(real="begin_create begin_delete get list"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import app, arm, blobs, signatures, uris
+from aml_magics.local import app, arm, assets, blobs, signatures, uris
 from aml_magics.local.daemon import DEFAULT_SUBSCRIPTION
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     PROVIDER,
     REGION,
     TENANT,
+    ArmError,
     Call,
     Workspace,
     bad_request,
@@ -22,6 +24,10 @@ from aml_magics.local.wire import (
 )
 
 KIND = "registries"
+SHARED = ("data", "environments", "models")
+_SOURCE = re.compile(
+    r"azureml://locations/[^/]+/workspaces/(?P<guid>[^/]+)/(\w+)/([^/]+)/versions/([^/]+)"
+)
 PUBLIC = "azureml"  # the registry of curated assets that everyone can read
 
 
@@ -117,9 +123,76 @@ def download_reference(call: Call) -> Response:
     return JSONResponse({"blobReferenceForConsumption": _reference(call, uri, sas_uri)})
 
 
+def import_asset(call: Call) -> Response:
+    """Share a version of an asset of a workspace: what it is and the bytes it names are copied.
+
+    Raises: ArmError 404: it is not there; 409: the registry has that version; 501: its kind.
+    """
+    asked = call.document().get("properties")
+    source = _SOURCE.fullmatch(str(asked.get("sourceAssetId"))) if isinstance(asked, dict) else None
+    if not isinstance(asked, dict) or source is None:
+        raise bad_request("sourceAssetId names no asset of a workspace.")
+    _, kind, name, version = source.groups()
+    if kind not in SHARED:
+        message = f"The local workspace does not share {kind}, only {', '.join(SHARED)}."
+        raise ArmError(501, "NotImplemented", message)
+    row = call.local.store.get(f"{_workspace(call, source)}/{kind}/{name}/versions/{version}")
+    if row is None:
+        raise not_found(f"{asked['sourceAssetId']} is not on this machine.")
+    name, version = (
+        str(asked.get(field) or own)
+        for field, own in (("destinationName", name), ("destinationVersion", version))
+    )
+    id_ = f"{call.workspace.id}/{kind}/{name}/versions/{version}"
+    if call.local.store.get(id_):
+        raise ArmError(409, "UserError", f"The registry has {name}:{version} already.", "Conflict")
+    properties = _copied(call, row)
+    assets.register(call.local, call.workspace, kind, name, properties, version=version)
+    headers = {"Location": arm.lro_headers(call, f"{id_}/import", "assetstore")["Location"]}
+    return Response(b"null", 202, headers, "application/json")
+
+
+def _workspace(call: Call, source: re.Match[str]) -> str:
+    """The id of the workspace that an asset id names by its guid."""
+    rows = call.local.store.of_kind("workspaces")
+    ids = (row.id for row in rows if call.local.workspace_of(row.id).guid == source["guid"].lower())
+    return next(ids, "")
+
+
+def _copied(call: Call, row: Resource) -> Body:
+    """The properties of an asset with its files in the storage of the registry."""
+    properties, ws = {**row.properties, "isArchived": False}, call.local.workspace_of(row.id)
+    for field in ("dataUri", "modelUri"):
+        if properties.get(field):
+            properties[field] = _copied_files(call, ws, properties[field])
+    if properties.get("build"):
+        context = _copied_files(call, ws, properties["build"]["contextUri"])
+        properties["build"] = {**properties["build"], "contextUri": context}
+    return properties
+
+
+def _copied_files(call: Call, ws: Workspace, uri: str) -> str:
+    """Copy what a URI names into the registry; data elsewhere stays where it is."""
+    try:
+        source = uris.local_path(call.local, ws, uri)
+    except ArmError as exc:
+        if exc.status == 404:
+            raise
+        return uri
+    name, lasting, _ = blobs.new_container(call.local, call.workspace, call.door)
+    target = uris.container(call.local, call.workspace.account, name) / source.name
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+    return f"{lasting}/{source.name}"
+
+
 def asset_operation(call: Call) -> Response:
-    """The end of a write to a registry: the id of what was written."""
+    """The end of a write to a registry: the id of what was written, or nothing after an import."""
     id_, _ = arm.operation(call)
+    if id_.endswith("/import"):
+        return Response(status_code=204)
     scope, _, below = id_.partition("/registries/")
     return JSONResponse({"assetId": f"azureml://registries/{below}"} if scope else {})
 

@@ -91,7 +91,7 @@ ROUTES: tuple[Route, ...] = (
     ("DELETE", _REGISTRY, registries.delete),
     ("PUT", "{ws}/tempdatarefs/{name}/versions/{version}", registries.upload_reference),
     ("POST", "{ws}/datarefs/{name}/versions/{version}", registries.download_reference),
-    ("POST", "{ws}/import", resources.cannot_run),
+    ("POST", "{ws}/import", registries.import_asset),
     ("GET", "/assetstore/v1.0/operations/{operation}", registries.asset_operation),
     ("GET", "/environment/v1.0/operations/{operation}", registries.environment_operation),
     # workspaces

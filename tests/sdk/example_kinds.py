@@ -31,7 +31,7 @@ def _load_job(source):
     inputs = yaml.safe_load(Path(source).read_text("utf-8")).get("inputs") or {}
     given = []
     for name, port in inputs.items():
-        if port is None:
+        if port in (None, ""):  # which the SDK does not send
             given.append({f"inputs.{name}": "given"})
         elif isinstance(port, dict) and {*port} == {"type"}:
             given.append({f"inputs.{name}.path": f"{STORE}/{name}"})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from azure.ai.ml import MLClient, load_component
+from azure.ai.ml import Input, MLClient, command, load_component
 from azure.ai.ml.entities import (
+    BuildContext,
     Data,
     Environment,
     Model,
@@ -15,6 +16,7 @@ from azure.ai.ml.entities import (
     SystemCreatedAcrAccount,
     SystemCreatedStorageAccount,
 )
+from azure.ai.ml.exceptions import MlException
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 
@@ -102,10 +104,79 @@ def test_curated_environments_answer_to_any_name(client, in_registry):
         client.environments.get("mine", version="1")
 
 
-def test_sharing_is_not_emulated(client, registry, tmp_path):
+@pytest.fixture
+def shared(client, registry, in_registry):
+    """Share an asset of the workspace with the registry; gives the SDK on that."""
+
+    def act(group, name):
+        target = {"share_with_name": f"{name}-all", "share_with_version": "7"}
+        getattr(client, group).share(name, "1", **target, registry_name=registry.name)
+        return in_registry(registry.name)
+
+    return act
+
+
+def test_a_model_is_shared_with_its_files(client, shared, tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    asked = Model(name="m", version="1", path=tmp_path / "w.bin", tags={"a": "b"})
+    client.models.create_or_update(asked)
+    registry = shared("models", "m")
+    assert registry.models.get("m-all", version="7").tags == {"a": "b"}
+    client.workspaces.begin_delete(client.workspace_name, delete_dependent_resources=False).result()
+    registry.models.download("m-all", "7", download_path=tmp_path / "got")
+    files = [path for path in (tmp_path / "got").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in files] == [b"weights"]
+
+
+def test_data_and_environments_are_shared(client, shared, tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM none.invalid/none\n")
+    client.data.create_or_update(Data(name="d", version="1", path=tmp_path, type="uri_folder"))
+    build = BuildContext(path=tmp_path)
+    client.environments.create_or_update(Environment(name="e", version="1", build=build))
+    registry = shared("data", "d")
+    assert registry.data.get("d-all", version="7").type == "uri_folder"
+    assert client.data.get("d", version="1").path not in registry.data.get("d-all", "7").path
+    found = shared("environments", "e").environments.get("e-all", version="7")
+    assert found.build.dockerfile_path == "Dockerfile"
+
+
+def test_a_version_is_shared_once_and_only_if_it_is_there(client, registry, shared, tmp_path, arm):
     (tmp_path / "w.bin").write_bytes(b"weights")
     client.models.create_or_update(Model(name="m", version="1", path=tmp_path / "w.bin"))
-    target = {"share_with_name": "m", "share_with_version": "1", "registry_name": registry.name}
-    with pytest.raises(HttpResponseError) as caught:
-        client.models.share("m", "1", **target)
-    assert caught.value.status_code == 501
+    shared("models", "m")
+    with pytest.raises(MlException, match="already exists in registry"):
+        shared("models", "m")
+    with pytest.raises(HttpResponseError, match="is not on this machine"):
+        shared("models", "other")
+    scope = client.workspaces.get(client.workspace_name).id.partition("/workspaces/")[0]
+    source = f"azureml://locations/eastus/workspaces/{client.workspaces.get()._workspace_id}"
+    for id_, status in ((f"{source}/components/c/versions/1", 501), ("x", 400), (None, 400)):
+        body = {"properties": {"sourceAssetId": id_}}
+        assert arm("POST", f"{scope}/registries/{registry.name}/import", body).status_code == status
+
+
+def test_a_job_uses_what_a_registry_has(client, registry, in_registry, tmp_path):
+    (tmp_path / "a.txt").write_text("from the registry")
+    there = in_registry(registry.name)
+    there.models.create_or_update(Model(name="m", version="1", path=tmp_path / "a.txt"))
+    there.data.create_or_update(
+        Data(name="d", version="2", path=tmp_path / "a.txt", type="uri_file")
+    )
+    there.environments.create_or_update(
+        Environment(name="e", version="1", image="none.invalid/none")
+    )
+    base = f"azureml://registries/{registry.name}"
+    job = command(
+        command="cat ${{inputs.data}} ${{inputs.model}}; echo in ${{inputs.data}}",
+        inputs={
+            "data": Input(type="uri_file", path=f"{base}/data/d/versions/2"),
+            "model": Input(type="custom_model", path=f"{base}/models/m/versions/1"),
+        },
+        environment=f"{base}/environments/e/versions/1",
+        compute="cpu",
+    )
+    made = client.jobs.create_or_update(job)
+    client.jobs.stream(made.name)
+    client.jobs.download(made.name, download_path=tmp_path / "got")
+    log = next((tmp_path / "got").rglob("std_log.txt")).read_text()
+    assert log.count("from the registry") == 2
