@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LIST = "%aml job list"  # what to type when there is no such job
 Tell = Callable[[str], None]
+PARENTS = ("Pipeline", "Sweep", "AutoML")  # types whose work child jobs do
+FEW = 6  # child jobs that are told one by one
 COLUMNS = {  # of a list: heading and field of the job's properties
     "display_name": "displayName",
     "experiment": "experimentName",
@@ -36,6 +38,7 @@ class Job(Record):
         self.data = data
         self.run = run
         self.kept: dict[str, Any] = {}  # variables of a cell brought back
+        self.children: pd.DataFrame | None = None  # of a job whose work child jobs do
 
     @property
     def name(self) -> str:
@@ -111,6 +114,7 @@ class Job(Record):
             ("type", brief(properties.get("jobType"))),
             ("compute", brief(properties.get("computeId")).rpartition("/")[2]),
             ("inputs", brief({name: _short(value) for name, value in values.items()})),
+            ("steps", _counts(self.children)),
             ("metrics", ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items())),
             ("description", brief(properties.get("description"))),
             ("created", _time(self.data)),
@@ -138,7 +142,7 @@ def follow(session: Session, name: str, tell: Tell) -> Job:
     raise JobFailed(
         f"job {name} {details['status'].lower()}{_reason(details)}",
         hint=f"all of its log: %aml job stream -n {name}",
-        detail=watch.lines,
+        detail=_detail(details, job, watch.lines),
         result=job,
     )
 
@@ -155,7 +159,41 @@ def show(session: Session, *, name: str) -> Job:
     Raises: NotFound: there is none of that name.
     """
     data = rest.arm(session, "GET", f"/jobs/{name}", hint=LIST)
-    return Job(session, data, _run(session, name))
+    if "properties" not in data:  # a step of a pipeline: run history has what it is
+        data["properties"] = _step(rest.history(session, f"runs/{name}"))
+    job = Job(session, data, _run(session, name))
+    if job.properties.get("jobType") in PARENTS:
+        job.children = children(session, name)
+    return job
+
+
+def children(session: Session, name: str) -> pd.DataFrame:
+    """The child jobs of a pipeline, a sweep or an AutoML job, oldest first.
+
+    Raises: NotFound: there is no such job.
+    """
+    import pandas as pd
+
+    runs = list(rest.history_pages(session, f"runs/{name}/children"))
+    rows = [{"name": run["runId"], **_row(_step(run)), "created": _when(run)} for run in runs]
+    return pd.DataFrame(rows[::-1], columns=["name", *COLUMNS, "created"])
+
+
+def _row(properties: dict[str, Any]) -> dict[str, Any]:
+    return {heading: properties.get(key) for heading, key in COLUMNS.items()}
+
+
+def _step(run: dict[str, Any]) -> dict[str, Any]:
+    """What ARM would say of a job, from its run in run history."""
+    names = ("displayName", "description", "status", "tags", "properties", "services")
+    target = (run.get("compute") or {}).get("target") or run.get("target")
+    facts = {"experimentName": run.get("experimentId"), "computeId": target}
+    kind = {"jobType": str(run.get("runType") or "").removeprefix("azureml.")}
+    return {**{key: run.get(key) for key in names}, **facts, **kind}
+
+
+def _when(run: dict[str, Any]) -> str:
+    return str(run.get("createdUtc") or "")[:19].replace("T", " ")
 
 
 def list_(
@@ -164,17 +202,22 @@ def list_(
     max_results: int = 0,
     include_archived: bool = False,
     archived_only: bool = False,
+    parent_job_name: str = "",
 ) -> pd.DataFrame:
-    """The newest jobs as a DataFrame."""
+    """The newest jobs as a DataFrame; with a parent, its child jobs."""
     import pandas as pd
 
+    if parent_job_name:
+        show(session, name=parent_job_name)  # an unknown name is an error
+        found = children(session, parent_job_name)
+        return found.head(max_results or len(found))
     view = "ArchivedOnly" if archived_only else "All" if include_archived else "ActiveOnly"
     limit = max_results or settings.get("max_results")
     jobs = islice(rest.pages(session, "/jobs", listViewType=view), limit)
     rows = [
         {
             "name": job["name"],
-            **{heading: job["properties"].get(key) for heading, key in COLUMNS.items()},
+            **_row(job["properties"]),
             "created": _time(job),
         }
         for job in jobs
@@ -242,12 +285,30 @@ def _run(session: Session, name: str) -> dict[str, Any]:
         return {}
 
 
+def _detail(details: dict[str, Any], job: Job, lines: list[str]) -> list[str]:
+    """The last lines of the job's log; of a parent, why its child jobs failed."""
+    error = (details.get("error") or {}).get("error") or {}
+    reasons = str(error.get("message") or "").splitlines()[1:]
+    return reasons[: logs.TAIL_LINES] if reasons and job.children is not None else lines
+
+
 def _reason(details: dict[str, Any]) -> str:
     """Why a run failed, in a line; what quotes the log is left out, for its lines follow."""
     error = (details.get("error") or {}).get("error") or {}
     first = str(error.get("message") or "").partition("\n")[0]
     reason = re.split(r" (?:The last lines of|Please check log file) ", first)[0]
     return f": {reason}" if reason else ""
+
+
+def _counts(children: pd.DataFrame | None) -> str:
+    """Child jobs by status: each by name while they are few."""
+    if children is None or children.empty:
+        return ""
+    if len(children) <= FEW:
+        pairs = zip(children["display_name"], children["status"], strict=True)
+        return ", ".join(f"{name} {status}" for name, status in pairs)
+    counts = children["status"].value_counts()
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def _short(value: Any) -> str:

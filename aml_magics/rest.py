@@ -81,12 +81,20 @@ def arm(session: Session, verb: str, path: str = "", **options: Any) -> dict[str
 
 def pages(session: Session, path: str, **params: str) -> Iterator[dict[str, Any]]:
     """Every item of an ARM list, a page at a time."""
-    answer = arm(session, "GET", path, params=params)
-    while True:
-        yield from answer.get("value", [])
-        if not answer.get("nextLink"):
-            return
+    yield from _every(session, arm(session, "GET", path, params=params))
+
+
+def _every(session: Session, answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The items of a page and of those after it."""
+    yield from answer.get("value", [])
+    while answer.get("nextLink"):
         answer = _json(send(session, "GET", answer["nextLink"]))
+        yield from answer.get("value", [])
+
+
+def history_pages(session: Session, path: str) -> Iterator[dict[str, Any]]:
+    """Every item of a list of the run-history service, a page at a time."""
+    yield from _every(session, history(session, path))
 
 
 def history(session: Session, path: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ LOG_FOLDERS = ("user_logs", "azureml-logs", "system_logs", "logs")
 def details(call: Call) -> Response:
     """A run with the addresses of its log files, readable by range for a day."""
     job = _job(call, call.path["run"])
-    logs = _log_files(call, job.name)
+    own = job.properties["properties"]
+    logs = _log_files(call, own.get("azureml.reusedrunid") or job.name)
     more = {"error": _failure(call, job), "logFiles": logs, "jobCost": bodies.JOB_COST}
     return JSONResponse({**_run(call, job), **more})
 
