@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from aml_magics.local import doors, files, identity, signatures
 from aml_magics.local.controllers.jobs import Jobs
 from aml_magics.local.controllers.online import Online
+from aml_magics.local.controllers.schedule import Schedules
 from aml_magics.local.incoming import Incoming
 from aml_magics.local.mlflow import Tracking
 from aml_magics.local.store import Store
@@ -49,6 +50,7 @@ class Local:
         self.mlflow = Tracking(self)
         self.jobs = Jobs(self)
         self.online = Online(self)
+        self.schedules = Schedules(self)
 
     def start(self) -> None:
         """Take up unfinished work, and load what is too heavy to load before the first answer."""
@@ -59,15 +61,21 @@ class Local:
         self.online.start()
         self.mlflow.load()
         self.jobs.start()
+        self.schedules.start()
 
     def stop(self) -> None:
+        self.schedules.stop()
         self.jobs.stop()
         self.online.stop()
         self.store.close()
 
     def live(self) -> dict[str, int]:
         """How much is running or waiting to run, by kind."""
-        return {"jobs": self.jobs.live(), "deployments": self.online.live()}
+        return {
+            "jobs": self.jobs.live(),
+            "deployments": self.online.live(),
+            "schedules": self.schedules.live(),
+        }
 
     def is_busy(self) -> bool:
         return any(self.live().values())

@@ -16,6 +16,7 @@ REAL, STORED, REFUSED, CLIENT = "real", "stored only", "501", "client only"
 # Modules and asset kinds whose resources come back as they were put, and do nothing.
 STORED_MODULES = {"computes", "groups", "indexes", "resources"}
 STORED_ASSETS = {"components", "featuresets", "featurestoreEntities"}
+REAL_COLLECTIONS = {"schedules"}  # kept by a stored module, and acted on
 
 
 class Group(NamedTuple):
@@ -72,7 +73,7 @@ OPERATIONS = {
     "online_deployments": Group(real=f"{_LIFE} get_logs"),
     "online_endpoints": Group(real=f"{_LIFE} begin_regenerate_keys get_keys invoke"),
     "registries": Group(real="begin_create begin_delete get list"),
-    "schedules": Group(stored=f"{_LIFE} begin_disable begin_enable", refused="trigger"),
+    "schedules": Group(real=f"{_LIFE} begin_disable begin_enable trigger"),
     "serverless_endpoints": Group(stored=_LIFE, refused="begin_regenerate_keys get_keys"),
     "workspace_outbound_rules": Group(stored="begin_create begin_remove begin_update get list"),
     "workspaces": Group(
@@ -88,7 +89,11 @@ NOTES = {
     "environments": "A conda file is built; an image or a curated name is the daemon's Python.",
     "jobs": "Command, pipeline and sweep jobs run, parallel steps too; any other type is refused.",
     "online_deployments": "MLflow models are served; scoring scripts are refused.",
-    "schedules": "Kept, enabled and disabled; none triggers anything yet.",
+    "schedules": (
+        "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "
+        "monitors and data imports are stored only. As on Azure, days of the month and months of a "
+        "cron expression count as `*`."
+    ),
     "workspaces": (
         "A name that is asked for is made on the spot, so that a hub, project or feature store "
         "can be created only where `AML_LOCAL_STRICT=1` is set."
@@ -132,7 +137,8 @@ def requests() -> Iterator[tuple[str, str, str]]:
         module = function.__module__.rpartition(".")[2]
         for path in _paths(pattern):
             is_told = "/locations/" in path  # what the daemon finds out when it is asked
-            is_kept = module in STORED_MODULES and not is_told
+            is_acted_on = is_told or bool(REAL_COLLECTIONS & {*path.split("/")})
+            is_kept = module in STORED_MODULES and not is_acted_on
             is_stored = is_kept or bool(STORED_ASSETS & {*path.split("/")})
             how = STORED if is_stored else REAL
             yield verbs, path, REFUSED if function is cannot_run else how

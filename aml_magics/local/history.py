@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, bodies, signatures, uris
 from aml_magics.local.controllers.run import TERMINAL
+from aml_magics.local.controllers.schedule import SCHEDULE
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.submission import KINDS
 from aml_magics.local.wire import Call, bad_request, not_found
@@ -189,6 +190,7 @@ def _run(call: Call, job: Resource) -> Body:
         "rootRunUuid": root,
         "parentRunId": parent,
         "parentRunUuid": parent,
+        "scheduleId": own.get(SCHEDULE),
         "experimentId": properties["experimentName"],
         "dataContainerId": f"dcid.{job.name}",
         "displayName": properties["displayName"],

@@ -10,13 +10,14 @@ from starlette.responses import JSONResponse, Response
 from aml_magics.local import arm, submission
 from aml_magics.local.controllers import services
 from aml_magics.local.controllers.run import TERMINAL, Job
+from aml_magics.local.controllers.schedule import SCHEDULE
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Call, bad_request, not_found
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,254}")
 EDITABLE = ("description", "displayName", "isArchived", "properties", "tags")
 # The service's own.
-PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode", "best_child_run_id", "score")
+PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode", "best_child_run_id", "score", SCHEDULE)
 
 
 def put(call: Call) -> Response:
@@ -29,13 +30,13 @@ def put(call: Call) -> Response:
         return _change(call, asked)
     if not NAME.fullmatch(call.path["name"]):
         raise bad_request(f"The job name {call.path['name']!r} is not valid.")
-    asked["services"] = _asked_services(asked)
+    asked["services"] = asked_services(asked)
     job = Job(call.workspace, call.path["name"])
     resource = submission.create(call.local, job, asked)
     return arm.answer(_shown(call, resource), True, call)
 
 
-def _asked_services(asked: Body) -> Body:
+def asked_services(asked: Body) -> Body:
     """The services that a job is to offer, without those that every job has.
 
     Raises: ArmError 400: they are none.
@@ -90,14 +91,17 @@ def get(call: Call) -> Response:
 
 
 def list_(call: Call) -> Response:
-    """Jobs, newest first; `tag`, `jobType` and `properties` narrow them as on Azure."""
+    """Jobs, newest first; `tag`, `jobType`, `scheduled`, `scheduleId` narrow them as on Azure."""
     tag, kind = call.query.get("tag"), call.query.get("jobtype")
+    scheduled, of = call.query.get("scheduled"), call.query.get("scheduleid")
     key, has_value, value = (tag or "").partition("=")
 
     def keep(job: Any) -> bool:
         tags = job.properties.get("tags") or {}
         tagged = not tag or (key in tags and (not has_value or tags[key] == value))
-        return tagged and kind in (None, job.properties["jobType"])
+        made_by = (job.properties.get("properties") or {}).get(SCHEDULE)
+        made = scheduled in (None, str(made_by is not None).lower()) and of in (None, made_by)
+        return tagged and made and kind in (None, job.properties["jobType"])
 
     body = arm.page(call, call.workspace.id, "jobs", keep)
     for item in body["value"]:

@@ -6,11 +6,11 @@ Nothing here runs. What a row's requests would start is answered 501 by name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, bodies
+from aml_magics.local import arm, schedules
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     REGION,
@@ -22,6 +22,9 @@ from aml_magics.local.wire import (
     not_found,
 )
 
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
+
 _NOTHING: Body = {}
 
 
@@ -31,9 +34,10 @@ class Kind(NamedTuple):
     `defaults`: properties the service adds; `missing`: how it says 404; `dialect`: whose operations
     a client follows after a write (a key of `arm.DIALECTS`, or "" when the answer is the end);
     `envelope`: what it adds beside the properties; `required`: properties a client must give;
-    `complete`: edits a body before it is kept; `show`: edits one before it is shown; `refuse`:
-    raises when a resource must not be deleted; `secret`: the property kept apart from the body;
-    `absent`: makes the 404, with the message for it.
+    `complete`: edits a body before it is kept; `changed`: is told what was there and what is now,
+    in the transaction of a write; `show`: edits a body before it is shown; `refuse`: raises when a
+    resource must not be deleted; `secret`: the property kept apart from the body; `absent`: makes
+    the 404, with the message for it.
     """
 
     defaults: Body
@@ -42,6 +46,7 @@ class Kind(NamedTuple):
     envelope: Body = _NOTHING
     required: tuple[str, ...] = ()
     complete: Callable[[Call, Body], None] | None = None
+    changed: Callable[[Local, Resource | None, Resource], None] | None = None
     show: Callable[[Call, Body], None] | None = None
     refuse: Callable[[Resource], None] | None = None
     secret: str = ""
@@ -73,7 +78,10 @@ def put(call: Call) -> Response:
         _check_parent(call, name, call.arm_id.rsplit("/", 2)[0])
         if kind.complete:
             kind.complete(call, body)
+        old = call.local.store.get(call.arm_id)
         resource, _ = call.local.store.put(call.arm_id, name, body)
+        if kind.changed:
+            kind.changed(call.local, old, resource)
         if secret is not None:
             call.local.store.note(call.arm_id, "secret", secret)
     headers = arm.lro_headers(call, call.arm_id, kind.dialect) if kind.dialect else {}
@@ -89,11 +97,15 @@ def patch(call: Call) -> Response:
     asked = call.document()
     with call.local.store.transaction():
         arm.check_match(call, call.arm_id)
-        resource = _found(call, kind, call.arm_id)
-        body = _merged(resource.body, asked)
+        old = _found(call, kind, call.arm_id)
+        body = _merged(old.body, asked)
         if not isinstance(body.get("properties"), dict):
             raise bad_request("The properties of a resource are a mapping.")
+        if kind.complete:
+            kind.complete(call, body)
         resource, _ = call.local.store.put(call.arm_id, name, body)
+        if kind.changed:
+            kind.changed(call.local, old, resource)
     return JSONResponse(_shown(call, kind, resource))
 
 
@@ -225,25 +237,6 @@ def _no_connection(message: str) -> ArmError:
     return AccountError(404, "UserError", message, "NotFoundError")
 
 
-def _complete_schedule(call: Call, body: Body) -> None:
-    for field, tag in (("trigger", "triggerType"), ("action", "actionType")):
-        value = body["properties"][field]
-        if not isinstance(value, dict) or not isinstance(value.get(tag), str):
-            raise bad_request(f"The {field} of a schedule has a {tag}.")
-    body["properties"]["trigger"] = {"endTime": None, **body["properties"]["trigger"]}
-    action = body["properties"]["action"]
-    job, data = action.get("jobDefinition"), action.get("dataImportDefinition")
-    if isinstance(job, dict):
-        action["jobDefinition"] = bodies.job(job)
-    if isinstance(data, dict):
-        action["dataImportDefinition"] = bodies.import_(data)
-
-
-def _refuse_enabled(schedule: Resource) -> None:
-    if schedule.properties["isEnabled"]:
-        raise bad_request(f"Cannot delete an active trigger {schedule.name}")
-
-
 def _show_serverless(call: Call, body: Body) -> None:
     # Nothing serves: an honest state, and no address to call.
     body["properties"].update(endpointState="Offline", inferenceEndpoint=None)
@@ -260,11 +253,12 @@ KINDS: dict[str, Kind] = {
             "displayName": None,
             "isEnabled": True,
         },
-        "Schedule {name} not found.",
+        schedules.MISSING,
         "mfe",
         required=("trigger", "action"),
-        complete=_complete_schedule,
-        refuse=_refuse_enabled,
+        complete=schedules.complete,
+        changed=schedules.changed,
+        refuse=schedules.refuse_enabled,
     ),
     "batchEndpoints": Kind(
         {"description": None, "properties": {}, "defaults": {"deploymentName": None}},

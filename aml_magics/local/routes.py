@@ -29,6 +29,7 @@ from aml_magics.local import (
     registries,
     resources,
     router,
+    schedules,
     workspaces,
 )
 from aml_magics.local.wire import PROVIDER, Call
@@ -165,7 +166,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "{ws}/batchEndpoints/{name}/jobs", resources.list_jobs),
     ("GET", "{ws}/batchEndpoints/{parent}/deployments/{name}/jobs", resources.list_jobs),
     ("POST", "{ws}/connections/{name}/listsecrets", resources.list_secrets),
-    ("POST", "{ws}/schedules/{name}/trigger", resources.cannot_run),
+    ("POST", "{ws}/schedules/{name}/trigger", schedules.trigger),
     ("POST", "{ws}/featuresets/{name}/versions/{version}/backfill", resources.cannot_run),
     ("POST", "{ws}/provisionManagedNetwork", resources.cannot_run),
     ("POST", "{ws}/serverlessEndpoints/{name}/(?:listKeys|regenerateKeys)", resources.cannot_run),

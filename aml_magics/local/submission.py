@@ -52,8 +52,7 @@ def create(
         notes: what is remembered about it.
     Raises: ArmError: it cannot be run; nothing is kept then.
     """
-    kind = _kind(asked)
-    kind.check(local, job, asked)
+    kind = check(local, job, asked)
     properties = _completed(kind, job, asked)
     if reused:
         _take_over(local, properties, reused)
@@ -71,6 +70,16 @@ def create(
     if not reused:
         local.jobs.submit(job)
     return resource
+
+
+def check(local: Local, job: Job, asked: Body) -> Kind:
+    """The type of a job.
+
+    Raises: ArmError: it cannot be run.
+    """
+    kind = _kind(asked)
+    kind.check(local, job, asked)
+    return kind
 
 
 def _take_over(local: Local, properties: Body, reused: Resource) -> None:

@@ -48,15 +48,25 @@ def read(client, tmp_path):
 
 
 @pytest.fixture
-def why(address, connection):
-    """Why a job failed, as run history tells it."""
+def details(address, connection):
+    """What run history tells of a job."""
     import requests
 
     def call(job):
         scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]
         url = f"{address.url}/history/v1.0{scope}/runs/{job.name}/details"
         headers = {"Authorization": f"Bearer {connection.token}"}
-        error = requests.get(url, headers=headers, timeout=30).json()["error"]
+        return requests.get(url, headers=headers, timeout=30).json()
+
+    return call
+
+
+@pytest.fixture
+def why(details):
+    """Why a job failed, as run history tells it."""
+
+    def call(job):
+        error = details(job)["error"]
         return error["error"]["message"] if error else ""
 
     return call

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
@@ -163,3 +167,75 @@ def test_files_are_the_users_alone_but_those_of_jobs_are_as_the_user_has_them(wo
     os.umask(mask)
     assert log_of(workspace, "maker").strip() == f"{mask:04o}"
     assert (workspace.home / "workspace.db").stat().st_mode & 0o077 == 0
+
+
+def schedule(workspace, **trigger):
+    """Put a schedule that adds a line to the job's log, and return its ARM id."""
+    trigger = {"triggerType": "Recurrence", "frequency": "Hour", "interval": 1, **trigger}
+    job = {"jobType": "Command", "command": "echo ran"}
+    action = {"actionType": "CreateJob", "jobDefinition": job}
+    properties = {"trigger": trigger, "action": action}
+    workspace.ask("PUT", "schedules/hourly", {"properties": properties})
+    return f"{daemon.workspace_id(*SCOPE)}/schedules/hourly"
+
+
+def scheduled(workspace, count=1):
+    """The jobs that the schedule has made, once there are as many."""
+    deadline = time.monotonic() + 30
+    while len(jobs := workspace.ask("GET", "jobs")["value"]) < count:
+        assert time.monotonic() < deadline, jobs
+        time.sleep(0.05)
+    return [job["properties"]["displayName"] for job in jobs]
+
+
+def fires_at(workspace, id_, moment=None):
+    """When a schedule fires next; with a moment, as if the daemon had been away since then."""
+    with contextlib.closing(sqlite3.connect(workspace.home / "workspace.db")) as db, db:
+        if moment:
+            text = json.dumps(moment.isoformat())
+            db.execute("UPDATE notes SET value = ? WHERE id = ? AND key = 'next'", (text, id_))
+        query = "SELECT value FROM notes WHERE id = ? AND key = 'next'"
+        ((text,),) = db.execute(query, (id_,)).fetchall()
+    return datetime.fromisoformat(json.loads(text))
+
+
+def test_times_that_passed_without_a_daemon_are_made_up_for_once(workspace):
+    start = (datetime.now(UTC) - timedelta(hours=5)).replace(microsecond=0)
+    id_ = schedule(workspace, startTime=start.isoformat())
+    workspace.kill()
+    missed = start + timedelta(hours=2)
+    fires_at(workspace, id_, missed)
+    workspace.restart()
+    assert scheduled(workspace) == [f"hourly-{missed:%Y%m%dT%H%M%SZ}"]
+    deadline = time.monotonic() + 30
+    while fires_at(workspace, id_) != start + timedelta(hours=6):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(scheduled(workspace)) == 1
+
+
+def test_a_time_whose_job_was_made_does_not_fire_again(workspace):
+    id_ = schedule(workspace)
+    (made,) = scheduled(workspace)
+    moment = datetime.strptime(made, "hourly-%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    workspace.kill()  # as if between the job and the note of the next time
+    fires_at(workspace, id_, moment)
+    workspace.restart()
+    deadline = time.monotonic() + 30
+    while fires_at(workspace, id_) == moment:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert scheduled(workspace) == [made]
+
+
+def test_a_daemon_with_an_enabled_schedule_does_not_stop_when_idle(home, monkeypatch):
+    monkeypatch.setenv("AML_LOCAL_IDLE", "0.4")
+    workspace = Workspace(home)
+    far = {"startTime": "2099-01-01T00:00:00"}
+    schedule(workspace, **far)
+    process = psutil.Process(workspace.address.pid)
+    with pytest.raises(psutil.TimeoutExpired):
+        process.wait(3)
+    off = workspace.ask("GET", "schedules/hourly")["properties"]
+    workspace.ask("PUT", "schedules/hourly", {"properties": {**off, "isEnabled": False}})
+    process.wait(30)

@@ -61,13 +61,6 @@ def test_a_schedule_is_kept_enabled_and_disabled(client, schedule, trigger):
         client.schedules.get("nightly")
 
 
-def test_a_schedule_does_not_pretend_to_trigger(client, schedule):
-    client.schedules.begin_create_or_update(schedule("cron")).result()
-    with pytest.raises(HttpResponseError, match=r"does not emulate POST .*/trigger") as caught:
-        client.schedules.trigger("nightly")
-    assert caught.value.status_code == 501
-
-
 def test_a_batch_endpoint_and_its_deployment(client):
     asked = BatchEndpoint(name="nightly-scores", description="Scores.", tags={"team": "a"})
     endpoint = client.batch_endpoints.begin_create_or_update(asked).result()

@@ -1,0 +1,154 @@
+"""Schedules: at each time that an enabled one names, a job is made from what it holds.
+
+When a schedule fires next is in the store, and the job of that time has a name that follows from
+it. So a daemon that was killed makes up for it once, and never twice. Times that passed while no
+daemon ran, or the machine slept, are made up for by one job.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+from aml_magics.local import submission, triggers
+from aml_magics.local.controllers.run import Job
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import ArmError
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
+
+log = logging.getLogger(__name__)
+KIND = "schedules"
+CREATE_JOB = "CreateJob"
+SCHEDULE = "azureml.scheduleName"  # the property of a job that a schedule has made
+NEXT = "next"  # the note that holds when a schedule fires
+PATIENCE = 20.0  # seconds: a clock that was put forward, or a machine that slept, is noticed then
+
+
+class Schedules:
+    """One thread that waits for the next time of any schedule."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="schedules", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.wake()
+        if self._thread.ident:
+            self._thread.join()
+
+    def wake(self) -> None:
+        """A schedule has changed."""
+        self._wake.set()
+
+    def live(self) -> int:
+        """How many schedules will fire."""
+        return len(self._planned())
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            self._wake.wait(self._fire_due())
+
+    def _fire_due(self) -> float:
+        """Make the jobs whose time has come; returns the seconds until the next, or less."""
+        now = datetime.now(UTC)
+        for row, due in self._planned():
+            if due <= now:
+                self._fire(row, due, now)
+        waits = [(due - datetime.now(UTC)).total_seconds() for _, due in self._planned()]
+        return max(0.0, min([*waits, PATIENCE]))
+
+    def _planned(self) -> list[tuple[Resource, datetime]]:
+        """Schedules that will fire, and when."""
+        store = self._local.store
+        rows = ((row, store.noted(row.id, NEXT)) for row in store.of_kind(KIND))
+        return [(row, datetime.fromisoformat(due)) for row, due in rows if due]
+
+    def _fire(self, row: Resource, due: datetime, now: datetime) -> None:
+        seed = f"{row.id} {row.sequence} {due.isoformat()}".lower()
+        try:
+            make_job(self._local, row, due, str(uuid5(NAMESPACE_URL, seed)))
+        except ArmError as exc:
+            log.warning("schedule %s made no job for %s: %s", row.id, due.isoformat(), exc)
+        except Exception:
+            log.exception("schedule %s made no job for %s", row.id, due.isoformat())
+        with self._local.store.transaction():
+            current = self._local.store.get(row.id)
+            if current and self._local.store.noted(row.id, NEXT) == due.isoformat():
+                _note_next(self._local, current, now)
+
+
+def make_job(local: Local, schedule: Resource, time: datetime, name: str = "") -> str:
+    """Make the job that a schedule holds, for a time at which it fires.
+
+    Args: name: of the job; one that is there already is left alone.
+    Returns: the job's name.
+    Raises: ArmError: it cannot be run, or the schedule does something else (501).
+    """
+    action = schedule.properties["action"]
+    if action["actionType"] != CREATE_JOB:
+        what = f"schedules with the action {action['actionType']}: {schedule.name} is stored only"
+        raise ArmError(501, "NotImplemented", f"The local workspace does not run {what}.")
+    job = Job(local.workspace_of(schedule.id), name or str(uuid4()))
+    if local.store.get(job.id) is None:
+        submission.create(local, job, _asked(schedule, job.name, time))
+    return job.name
+
+
+def plan(local: Local, old: Resource | None, new: Resource) -> None:
+    """Note when a schedule that was put fires next; what was due already stays due.
+
+    To be called in the transaction of the write.
+    """
+    plans = [_plan(row.properties) for row in (old, new) if row]
+    if len(plans) < 2 or plans[0] != plans[1]:
+        _note_next(local, new, datetime.now(UTC))
+
+
+def _plan(schedule: Body) -> tuple[Any, ...]:
+    return schedule["isEnabled"], schedule["trigger"], schedule["action"]["actionType"]
+
+
+def _note_next(local: Local, schedule: Resource, after: datetime) -> None:
+    properties = schedule.properties
+    fires = properties["isEnabled"] and properties["action"]["actionType"] == CREATE_JOB
+    due = triggers.next_run(properties["trigger"], after) if fires else None
+    local.store.note(schedule.id, NEXT, due.isoformat() if due else None)
+
+
+def _asked(schedule: Resource, name: str, time: datetime) -> Body:
+    """The job of a schedule with what it gets from the schedule."""
+    text = f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    given: Body = schedule.properties["action"]["jobDefinition"]
+    values = {"${{name}}": name, "${{creation_context.trigger_time}}": text}
+    filled = {key: _filled(given.get(key) or {}, values) for key in ("inputs", "outputs")}
+    own = {SCHEDULE: schedule.name}
+    return {
+        **given,
+        **filled,
+        "displayName": f"{schedule.name}-{text.translate(_COMPACT)}",
+        "properties": {**(given.get("properties") or {}), **own},
+    }
+
+
+_COMPACT = str.maketrans("", "", "-:")
+
+
+def _filled(given: Any, values: dict[str, str]) -> Any:
+    if isinstance(given, dict):
+        return {key: _filled(value, values) for key, value in given.items()}
+    if isinstance(given, str):
+        for mark, value in values.items():
+            given = given.replace(mark, value)
+    return given

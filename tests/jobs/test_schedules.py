@@ -1,0 +1,416 @@
+"""Schedules: when they fire, by table, and that they do, through the unmodified SDK."""
+
+import contextlib
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from azure.ai.ml import Input, command, dsl
+from azure.ai.ml.entities import (
+    CronTrigger,
+    Environment,
+    JobSchedule,
+    RecurrenceTrigger,
+)
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
+from aml_magics.local import triggers
+
+PACIFIC = "Pacific Standard Time"
+ENVIRONMENT = Environment(image="none.invalid/none")
+
+
+def cron(expression, zone="UTC", **times):
+    return {"triggerType": "Cron", "expression": expression, "timeZone": zone, **times}
+
+
+def every(interval, frequency, zone="UTC", start="2026-01-01T00:00:00", end=None, **pattern):
+    return {
+        "triggerType": "Recurrence",
+        "frequency": frequency,
+        "interval": interval,
+        "schedule": pattern,
+        "startTime": start,
+        "endTime": end,
+        "timeZone": zone,
+    }
+
+
+WEEKLY = {"weekDays": ["Monday", "Friday"], "hours": [9], "minutes": [30]}
+# trigger, a time, the times it fires after that: all in UTC.
+TICKS = {
+    "cron": (cron("15 10 * * 1"), "2026-03-05T00:00", ["2026-03-09T10:15", "2026-03-16T10:15"]),
+    "cron, on the minute": (cron("*/20 * * * *"), "2026-03-05T10:20", ["2026-03-05T10:40"]),
+    "cron by names of days": (cron("0 8 * * MON-FRI"), "2026-03-06T09:00", ["2026-03-09T08:00"]),
+    "cron, days and months count as *": (
+        cron("0 0 1 6 *"),
+        "2026-03-05T05:00",
+        ["2026-03-06T00:00"],
+    ),
+    "cron by a zone's clock": (
+        cron("0 9 * * *", PACIFIC),
+        "2026-01-05T00:00",
+        ["2026-01-05T17:00"],
+    ),
+    "cron by an IANA name": (
+        cron("0 9 * * *", "Asia/Kolkata"),
+        "2026-01-05T00:00",
+        ["2026-01-05T03:30"],
+    ),
+    "cron, spring": (
+        cron("0 9 * * *", PACIFIC),
+        "2026-03-07T00:00",
+        ["2026-03-07T17:00", "2026-03-08T16:00"],
+    ),
+    "cron, in the hour that spring skips": (
+        cron("30 2 * * *", PACIFIC),
+        "2026-03-07T12:00",
+        ["2026-03-08T10:00", "2026-03-09T09:30"],
+    ),
+    "cron, in the hour that autumn shows twice": (
+        cron("30 1 * * *", PACIFIC),
+        "2026-10-31T12:00",
+        ["2026-11-01T08:30", "2026-11-02T09:30"],
+    ),
+    "cron, every hour of autumn": (
+        cron("0 * * * *", PACIFIC),
+        "2026-11-01T07:30",
+        ["2026-11-01T08:00", "2026-11-01T09:00", "2026-11-01T10:00"],
+    ),
+    "cron, not before its start": (
+        cron("0 * * * *", startTime="2027-01-01T10:00:00"),
+        "2026-01-01T00:00",
+        ["2027-01-01T10:00"],
+    ),
+    "cron, start by the zone's clock": (
+        cron("0 * * * *", PACIFIC, startTime="2027-01-01 00:30:00"),
+        "2026-01-01T00:00",
+        ["2027-01-01T09:00"],
+    ),
+    "cron, start with an offset": (
+        cron("0 * * * *", PACIFIC, startTime="2027-01-01T00:30:00+02:00"),
+        "2026-01-01T00:00",
+        ["2026-12-31T23:00"],
+    ),
+    "cron, not after its end": (
+        cron("0 * * * *", endTime="2026-01-01T02:00:00"),
+        "2026-01-01T00:30",
+        ["2026-01-01T01:00", "2026-01-01T02:00", None],
+    ),
+    "every 7 minutes": (
+        every(7, "minute"),
+        "2026-01-01T00:01",
+        ["2026-01-01T00:07", "2026-01-01T00:14"],
+    ),
+    "every 7 minutes, years on": (
+        every(7, "Minute", start="2020-01-01T00:00:00"),
+        "2026-01-01T00:00",
+        ["2026-01-01T00:02", "2026-01-01T00:09"],
+    ),
+    "every 6 hours, whatever the clock": (
+        every(6, "hour", PACIFIC, start="2026-03-08T00:00:00"),
+        "2026-03-08T07:59",
+        ["2026-03-08T08:00", "2026-03-08T14:00", "2026-03-08T20:00"],
+    ),
+    "every day, by the clock": (
+        every(1, "day", PACIFIC, start="2026-03-07T09:00:00"),
+        "2026-03-07T00:00",
+        ["2026-03-07T17:00", "2026-03-08T16:00"],
+    ),
+    "every day, in the hour that spring skips": (
+        every(1, "day", PACIFIC, hours=[2], minutes=[30]),
+        "2026-03-07T12:00",
+        ["2026-03-08T10:30", "2026-03-09T09:30"],
+    ),
+    "every day, in the hour that autumn shows twice": (
+        every(1, "day", PACIFIC, hours=[1], minutes=[30]),
+        "2026-10-31T12:00",
+        ["2026-11-01T08:30", "2026-11-02T09:30"],
+    ),
+    "every other day, years on": (
+        every(2, "day", start="2020-01-01T06:00:00"),
+        "2026-01-01T00:00",
+        ["2026-01-01T06:00", "2026-01-03T06:00"],
+    ),
+    "hours and minutes of a day": (
+        every(1, "day", hours=[4, 10], minutes=[0, 30]),
+        "2026-01-05T04:00",
+        ["2026-01-05T04:30", "2026-01-05T10:00", "2026-01-05T10:30", "2026-01-06T04:00"],
+    ),
+    "days of a week": (
+        every(1, "week", **WEEKLY),
+        "2026-01-05T00:00",
+        ["2026-01-05T09:30", "2026-01-09T09:30"],
+    ),
+    "days of every other week": (
+        every(2, "week", start="2026-01-05T00:00:00", **WEEKLY),
+        "2026-01-09T10:00",
+        ["2026-01-19T09:30", "2026-01-23T09:30"],
+    ),
+    "days of every other week, years on": (
+        every(2, "week", start="2020-01-06T00:00:00", **WEEKLY),
+        "2026-01-05T00:00",
+        ["2026-01-12T09:30", "2026-01-16T09:30"],
+    ),
+    "the 31st, in months that have one": (
+        every(1, "month", monthDays=[31], hours=[0], minutes=[0]),
+        "2026-01-31T12:00",
+        ["2026-03-31T00:00", "2026-05-31T00:00"],
+    ),
+    "a start on the 31st": (
+        every(1, "month", start="2026-01-31T08:00:00"),
+        "2026-02-01T00:00",
+        ["2026-03-31T08:00"],
+    ),
+    "the 29th of February": (
+        every(12, "month", start="2024-02-29T08:00:00"),
+        "2024-03-01T00:00",
+        ["2028-02-29T08:00"],
+    ),
+    "days of a month": (
+        every(1, "month", monthDays=[1, 15], hours=[6], minutes=[0]),
+        "2026-01-01T06:00",
+        ["2026-01-15T06:00", "2026-02-01T06:00"],
+    ),
+    "weekdays of a month": (
+        every(1, "month", weekDays=["Sunday"], hours=[6], minutes=[0]),
+        "2026-01-24T00:00",
+        ["2026-01-25T06:00", "2026-02-01T06:00"],
+    ),
+    "recurrence, at its start": (
+        every(1, "hour", start="2027-01-01T10:00:00"),
+        "2026-01-01T00:00",
+        ["2027-01-01T10:00"],
+    ),
+    "recurrence, not after its end": (
+        every(1, "day", end="2026-01-02T12:00:00"),
+        "2026-01-01T12:00",
+        ["2026-01-02T00:00", None],
+    ),
+}
+
+
+def utc(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", TICKS)
+def test_when_a_trigger_fires(name):
+    trigger, after, expected = TICKS[name]
+    moment, found = utc(after), []
+    for _ in expected:
+        moment = triggers.next_run(trigger, moment)
+        found.append(moment and f"{moment.replace(tzinfo=None):%Y-%m-%dT%H:%M}")
+        assert moment is None or moment.utcoffset() == timedelta(0)
+    assert found == expected
+
+
+def test_every_time_zone_that_the_sdk_offers_is_known():
+    from azure.ai.ml.constants import TimeZone
+
+    for zone in TimeZone:
+        assert triggers.next_run(cron("0 9 * * *", zone.value), utc("2026-01-01T00:00"))
+
+
+BAD = {
+    "four fields": (cron("0 * * *"), "five fields"),
+    "minute 61": (cron("61 * * * *"), "Bad minute"),
+    "no such zone": (cron("0 * * * *", "Mars Standard Time"), "'Mars Standard Time' is not known"),
+    "no such frequency": (every(1, "year"), "minute, hour, day, week, month"),
+    "interval 0": (every(0, "day"), "whole number from 1"),
+    "hour 24": (every(1, "day", hours=[24]), "from 0 to 23"),
+    "no such day": (every(1, "week", weekDays=["Caturday"]), "caturday"),
+    "no such time": (every(1, "day", start="soon"), "'soon' is not an ISO 8601 time"),
+    "no such trigger": ({"triggerType": "Event"}, "'Event'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_trigger_that_says_no_time_is_refused(arm, name):
+    trigger, words = BAD[name]
+    action = {"actionType": "CreateJob", "jobDefinition": {"jobType": "Command", "command": "true"}}
+    answer = arm("PUT", "./schedules/s", {"properties": {"trigger": trigger, "action": action}})
+    assert (answer.status_code, words in answer.json()["error"]["message"]) == (400, True)
+    assert arm("GET", "./schedules/s").status_code == 404
+
+
+# Schedules that fire
+
+
+@dsl.pipeline(compute="cpu", experiment_name="nightly")
+def nightly(text: str = "plain"):
+    command(
+        name="say",
+        command="echo ${{inputs.text}} > ${{outputs.said}}/text",
+        environment=ENVIRONMENT,
+        inputs={"text": Input(type="string")},
+        outputs={"said": {"type": "uri_folder"}},
+    ).component(text=text)
+
+
+NEVER = CronTrigger(expression="0 0 * * *", start_time="2099-01-01T00:00:00")
+
+
+@pytest.fixture
+def schedule(client):
+    """Put a schedule; it is disabled after the test, so that none fires on."""
+    names = []
+
+    def make(name="nightly", trigger=NEVER, job=None, **options):
+        names.append(name)
+        asked = JobSchedule(name=name, trigger=trigger, create_job=job or nightly(), **options)
+        return client.schedules.begin_create_or_update(asked).result()
+
+    yield make
+    for name in names:
+        with contextlib.suppress(ResourceNotFoundError):
+            client.schedules.begin_disable(name).result()
+
+
+@pytest.fixture
+def made(client):
+    """Jobs of a schedule, once there are so many."""
+
+    def call(name, count=1, seconds=60):
+        deadline = time.monotonic() + seconds
+        while len(jobs := list(client.jobs.list(scheduled_job_name=name))) < count:
+            assert time.monotonic() < deadline, f"{name} has made {len(jobs)} jobs"
+            time.sleep(0.1)
+        return jobs
+
+    return call
+
+
+def soon(seconds):
+    start = datetime.now(UTC) + timedelta(seconds=seconds)
+    return RecurrenceTrigger(
+        frequency="minute", interval=1, start_time=f"{start:%Y-%m-%d %H:%M:%S}"
+    )
+
+
+def test_a_schedule_fires_and_its_job_runs(client, schedule, made, ended):
+    schedule()  # its components are there when it is put again
+    trigger = soon(3)
+    schedule(trigger=trigger)
+    (job,) = made("nightly", seconds=100)
+    assert ended(job).status == "Completed"
+    fired = datetime.strptime(job.display_name, "nightly-%Y%m%dT%H%M%SZ")
+    late = fired - datetime.fromisoformat(trigger.start_time)
+    assert late in (timedelta(0), timedelta(minutes=1))  # of a machine that was too busy at first
+    assert job.experiment_name == "nightly"
+    assert job.properties["azureml.scheduleName"] == "nightly"
+
+
+def test_a_recurrence_without_a_start_fires_at_once(client, schedule, made):
+    hourly = RecurrenceTrigger(frequency="hour", interval=1)
+    found = schedule(trigger=hourly)
+    start = datetime.fromisoformat(found.trigger.start_time).replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - start) < timedelta(seconds=30)
+    assert len(made("nightly")) == 1
+    assert schedule(trigger=hourly).trigger.start_time == found.trigger.start_time
+    client.schedules.begin_disable("nightly").result()
+    client.schedules.begin_enable("nightly").result()
+    assert len(made("nightly")) == 1
+
+
+def test_a_schedule_that_is_disabled_does_not_fire(client, schedule, made):
+    schedule("off", soon(3))
+    client.schedules.begin_disable("off").result()
+    schedule("gone", soon(3))
+    client.schedules.begin_disable("gone").result()
+    client.schedules.begin_delete("gone").result()
+    schedule("on", soon(4))
+    made("on")
+    assert list(client.jobs.list(scheduled_job_name="off")) == []
+    assert list(client.jobs.list(scheduled_job_name="gone")) == []
+
+
+def test_a_schedule_is_triggered_by_hand(client, schedule, ended, details):
+    schedule()
+    made = client.schedules.trigger("nightly", schedule_time="2026-03-01T06:00:00+02:00")
+    assert made.schedule_action_type == "CreateJob"
+    job = client.jobs.get(made.job_name)
+    assert job.display_name == "nightly-20260301T040000Z"
+    assert details(job)["scheduleId"] == "nightly"
+    assert ended(job).status == "Completed"
+    with pytest.raises(HttpResponseError, match="Schedule weekly not found"):
+        client.schedules.trigger("weekly")
+
+
+def test_jobs_are_listed_by_schedule(client, schedule):
+    schedule("first")
+    schedule("second")
+    plain = client.jobs.create_or_update(nightly())
+    first, second = (client.schedules.trigger(name).job_name for name in ("first", "second"))
+
+    def names(**options):
+        return {job.name for job in client.jobs.list(**options)}
+
+    assert names(scheduled_job_name="first") == {first}
+    assert names(schedule_defined=True) == {first, second}
+    assert names(schedule_defined=False) == {plain.name}
+    assert names() == {first, second, plain.name}
+
+
+def test_a_job_knows_its_name_and_when_it_was_triggered(client, schedule, ended):
+    schedule("named", job=nightly(text="${{name}} ${{creation_context.trigger_time}}"))
+    made = client.schedules.trigger("named", schedule_time="2026-03-01T06:00:00Z")
+    job = client.jobs.get(made.job_name)
+    assert job.inputs["text"]._data == f"{made.job_name} 2026-03-01T06:00:00Z"
+    assert ended(job).status == "Completed"
+
+
+def test_a_schedule_of_a_job_that_is_there(client, schedule, ended):
+    source = client.jobs.create_or_update(nightly(text="again"))
+    found = schedule("by-name", job=source.name)
+    assert found.create_job.experiment_name == "nightly"
+    assert found.create_job.inputs["text"]._data == "again"
+    schedule("by-job", job=client.jobs.get(source.name))
+    for name in ("by-name", "by-job"):
+        job = client.jobs.get(client.schedules.trigger(name).job_name)
+        assert ended(job).status == "Completed"
+        assert job.inputs["text"]._data == "again"
+
+
+def test_a_schedule_changes_what_a_job_is_given(client, arm, ended):
+    source = client.jobs.create_or_update(nightly(text="again"))
+    new = {"text": {"jobInputType": "literal", "value": "changed"}}
+    asked = {"jobType": "Pipeline", "sourceJobId": source.id, "inputs": new, "jobs": {}}
+    properties = {
+        "trigger": cron("0 0 * * *", startTime="2099-01-01T00:00:00"),
+        "action": {"actionType": "CreateJob", "jobDefinition": asked},
+    }
+    assert arm("PUT", "./schedules/changed", {"properties": properties}).status_code == 201
+    job = client.jobs.get(client.schedules.trigger("changed").job_name)
+    assert (ended(job).status, job.inputs["text"]._data) == ("Completed", "changed")
+
+
+def test_a_schedule_of_a_command_job(client, arm, ended):
+    asked = {"jobType": "Command", "command": "echo hello"}
+    properties = {
+        "trigger": cron("0 0 * * *", startTime="2099-01-01T00:00:00"),
+        "action": {"actionType": "CreateJob", "jobDefinition": asked},
+    }
+    assert arm("PUT", "./schedules/hello", {"properties": properties}).status_code == 201
+    assert ended(client.jobs.get(client.schedules.trigger("hello").job_name)).status == "Completed"
+
+
+def test_what_could_not_run_is_refused_when_it_is_put(client, schedule):
+    job = command(command="true", environment=ENVIRONMENT, compute="cpu")
+    source = client.jobs.create_or_update(job)
+    with pytest.raises(HttpResponseError, match="is a Command job; a schedule takes pipeline jobs"):
+        schedule("by-command", job=source.name)
+    with pytest.raises(ResourceNotFoundError, match="Job nowhere not found"):
+        schedule("by-nothing", job="nowhere")
+    assert list(client.schedules.list(list_view_type="ALL")) == []
+
+
+@pytest.mark.parametrize("action", ["CreateMonitor", "ImportData"])
+def test_other_actions_are_stored_and_say_so(arm, action):
+    trigger = cron("* * * * *")
+    body = {"properties": {"trigger": trigger, "action": {"actionType": action}}}
+    assert arm("PUT", "./schedules/watch", body).status_code == 201
+    answer = arm("POST", "./schedules/watch/trigger", {"scheduleTime": "2026-01-01T00:00:00Z"})
+    assert answer.status_code == 501
+    assert f"action {action}: watch is stored only" in answer.json()["error"]["message"]
+    assert arm("GET", "./schedules/watch").json()["properties"]["isEnabled"]
