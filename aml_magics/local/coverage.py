@@ -95,8 +95,9 @@ NOTES = {
         "cron expression count as `*`."
     ),
     "workspaces": (
-        "A name that is asked for is made on the spot, so that a hub, project or feature store "
-        "can be created only where `AML_LOCAL_STRICT=1` is set."
+        "The workspace of a login is made on the spot; others are created, as workspace, hub, "
+        "project or feature store. A program under `aml-local run` gets any name it asks for, and "
+        "creates such others where `AML_LOCAL_STRICT=1` is set for it."
     ),
 }
 INTRODUCTION = """# What the local workspace emulates

@@ -166,7 +166,7 @@ def door(address: Address, subscription: str, resource_group: str, workspace: st
         "MLFLOW_TRACKING_URI": tracking_uri,
         "MLFLOW_TRACKING_TOKEN": address.token,
     }
-    token = identity.issue(address.secure_url, address.token, CLIENT_TOKEN_SECONDS)
+    token = identity.issue(address.secure_url, address.token, CLIENT_TOKEN_SECONDS, account)
     return Connection(cloud, metadata, environment, token, tracking_uri)
 
 

@@ -23,6 +23,8 @@ from aml_magics.local.wire import TENANT, Call
 
 TOKEN_SECONDS = 24 * 3600
 COOKIE = "aml_local"
+WORKSPACE = "aml_workspace"  # a claim of our own
+NO_WORKSPACE = "-"
 CLIENT = "00000000-0000-0000-0000-00000000a2a2"
 
 # Checked by their own handlers (shared keys and SAS, keys of endpoints, secrets of identities), or
@@ -85,8 +87,11 @@ def is_valid(token: str, secret: str) -> bool:
     return bool(claims["exp"] > time.time())
 
 
-def issue(audience: str, secret: str, seconds: float = TOKEN_SECONDS) -> str:
-    """Make a token shaped as Azure's (JWT): clients read ``exp``, ``oid`` and ``tid`` in it."""
+def issue(audience: str, secret: str, seconds: float = TOKEN_SECONDS, workspace: str = "") -> str:
+    """Make a token shaped as Azure's (JWT): clients read ``exp``, ``oid`` and ``tid`` in it.
+
+    Args: workspace: what `workspace_of` gives for it.
+    """
     now = int(time.time())
     claims = {
         "aud": audience,
@@ -100,9 +105,19 @@ def issue(audience: str, secret: str, seconds: float = TOKEN_SECONDS) -> str:
         "tid": TENANT,
         "name": "local",
         "ver": "1.0",
+        WORKSPACE: workspace,
     }
     head = ".".join(_encode(part) for part in ({"typ": "JWT", "alg": "HS256"}, claims))
     return f"{head}.{_signature(head, secret)}"
+
+
+def workspace_of(token: str) -> str:
+    """The storage account of the only workspace that a valid token makes by asking for it.
+
+    "" when any will be made, `NO_WORKSPACE` when none.
+    """
+    claims = token.partition(".")[2].partition(".")[0]
+    return str(json.loads(_decode(claims)).get(WORKSPACE, "")) if claims else ""
 
 
 def token(call: Call) -> Response:
@@ -113,11 +128,12 @@ def token(call: Call) -> Response:
         message = f"AADSTS70003: The local workspace does not support the grant type '{grant}'."
         return _refused(400, "unsupported_grant_type", message, [70003])
     secret = call.local.address.token
-    if not is_valid(form.get("client_assertion") or form.get("client_secret", ""), secret):
+    given = form.get("client_assertion") or form.get("client_secret", "")
+    if not is_valid(given, secret):
         message = "AADSTS7000215: Invalid client secret provided."
         return _refused(401, "invalid_client", message, [7000215])
     scope = form.get("scope") or form.get("resource", "")
-    issued = issue(scope.removesuffix("/.default"), secret)
+    issued = issue(scope.removesuffix("/.default"), secret, workspace=workspace_of(given))
     return JSONResponse(
         {
             "token_type": "Bearer",
@@ -136,12 +152,12 @@ def managed_identity_token(call: Call) -> Response:
     """Give a token to a program that sends its ``IDENTITY_HEADER``, as App Service does."""
     secret = call.local.address.token
     header = call.request.headers.get("x-identity-header") or call.query.get(OBO_SECRET, "")
-    if not hmac.compare_digest(header.encode(), secret.encode()):
+    if not is_valid(header, secret):
         return JSONResponse({"statusCode": 401, "message": "The X-IDENTITY-HEADER is wrong."}, 401)
     resource = call.query.get("resource", "")
     return JSONResponse(
         {
-            "access_token": issue(resource, secret),
+            "access_token": issue(resource, secret, workspace=workspace_of(header)),
             "expires_on": str(int(time.time()) + TOKEN_SECONDS),
             "resource": resource,
             "token_type": "Bearer",

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from aml_magics.local import files, tls
 from aml_magics.local.daemon import (
+    CLIENT_TOKEN_SECONDS,
     DEFAULT_RESOURCE_GROUP,
     DEFAULT_SUBSCRIPTION,
     DEFAULT_WORKSPACE,
     Address,
 )
 from aml_magics.local.doors import CLOUD_HOSTS
-from aml_magics.local.identity import CLIENT, OBO_SECRET
+from aml_magics.local.identity import CLIENT, NO_WORKSPACE, OBO_SECRET, issue
 from aml_magics.local.wire import TENANT
 
 HOOK = Path(__file__).with_name("hook")
@@ -56,7 +57,7 @@ def environment(address: Address, inherited: Mapping[str, str] | None = None) ->
         "AML_LOCAL_TLS_PORT": address.secure_url.rpartition(":")[2],
         "AZUREML_CURRENT_CLOUD": "AzureCloud",
         **_trust(address),
-        **_identity(address),
+        **_identity(address, is_strict=kept.get("AML_LOCAL_STRICT") == "1"),
     }
 
 
@@ -65,17 +66,21 @@ def _trust(address: Address) -> dict[str, str]:
     return dict.fromkeys(names, str(tls.bundle(address.home)))
 
 
-def _identity(address: Address) -> dict[str, str]:
+def _identity(address: Address, is_strict: bool) -> dict[str, str]:
     """Settings of two identities, since programs leave out one or the other.
 
     ``azureml-mlflow`` asks for no managed identity, a ``ManagedIdentityCredential`` for no other.
     """
-    assertion = address.home / "token"
-    files.write_atomically(assertion, address.token.encode())
+    secret, file = address.token, "token"
+    if is_strict:  # of this program alone, whatever the daemon is
+        secret = issue("run", secret, CLIENT_TOKEN_SECONDS, NO_WORKSPACE)
+        file = "token-strict"
+    assertion = address.home / file
+    files.write_atomically(assertion, secret.encode())
     return {
         "IDENTITY_ENDPOINT": f"{address.url}/msi/token",
-        "IDENTITY_HEADER": address.token,
-        "OBO_ENDPOINT": f"{address.url}/msi/token?{OBO_SECRET}={address.token}",
+        "IDENTITY_HEADER": secret,
+        "OBO_ENDPOINT": f"{address.url}/msi/token?{OBO_SECRET}={secret}",
         "AZURE_TENANT_ID": TENANT,
         "AZURE_CLIENT_ID": CLIENT,
         "AZURE_FEDERATED_TOKEN_FILE": str(assertion),

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, datastores, doors, signatures
+from aml_magics.local import arm, blobs, datastores, doors, identity, signatures
 from aml_magics.local.controllers import online
 from aml_magics.local.controllers.run import TERMINAL, Job
 from aml_magics.local.store import Body, Resource
@@ -61,20 +61,30 @@ def list_(call: Call) -> Response:
 def ensure(call: Call) -> None:
     """Make any workspace that is asked for: unmodified scripts bring their own names.
 
-    Raises: ArmError 404: it was deleted here, or nothing is made on demand (strict).
+    A client that logged in to one workspace makes no other by looking whether it is there: that is
+    how the SDK begins to create one, perhaps as a hub or project.
+
+    Raises: ArmError 404: it was deleted here, or is not made on demand (strict).
     """
     ws, store = call.workspace, call.local.store
     _check_in_registry(call)
     is_made_now = call.request.method == "PUT" and not call.path["below"]
     if is_made_now or store.get(ws.id) is not None:
         return
-    if call.local.strict or store.noted(ws.id, "deleted") or ws.collection != KIND:
+    if _is_strict(call) or store.noted(ws.id, "deleted") or ws.collection != KIND:
         message = (
             f"The Resource '{PROVIDER}/{ws.collection}/{ws.name}' under resource group "
             f"'{ws.resource_group}' was not found."
         )
         raise GatewayError(404, "ResourceNotFound", message)
     create(call, {"properties": {}})
+
+
+def _is_strict(call: Call) -> bool:
+    own = identity.workspace_of(identity.bearer(call.request.headers))
+    is_look = call.request.method == "GET" and not call.path["below"]
+    is_elsewhere = own not in ("", call.workspace.account) and is_look
+    return call.local.strict or own == identity.NO_WORKSPACE or is_elsewhere
 
 
 def _check_in_registry(call: Call) -> None:
@@ -176,7 +186,7 @@ def _shown(call: Call, ws: Workspace) -> Body:
     assert row is not None  # noqa: S101 (`ensure` ran before the handler)
     body = arm.shown(row)
     body.pop("triple")
-    identity = {"type": "SystemAssigned", "principalId": ws.guid, "tenantId": TENANT}
+    assigned = {"type": "SystemAssigned", "principalId": ws.guid, "tenantId": TENANT}
     return {
         "location": REGION,
         "tags": {},
@@ -185,7 +195,7 @@ def _shown(call: Call, ws: Workspace) -> Body:
         "sku": {"name": "Basic", "tier": "Basic"},
         **body,
         "type": f"{PROVIDER}/workspaces",
-        "identity": {**identity, **(body.get("identity") or {})},
+        "identity": {**assigned, **(body.get("identity") or {})},
         "properties": {
             **_properties(call, ws),
             "creationTime": row.created_at,

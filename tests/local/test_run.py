@@ -32,6 +32,17 @@ client = MLClient(DefaultAzureCredential(), "00000000-0000-0000-0000-00000000000
 print(client.workspaces.get().name, client.workspaces.get().mlflow_tracking_uri)
 """
 
+HUB = """
+import uuid
+from azure.ai.ml import MLClient
+from azure.ai.ml.entities import Hub, Project
+from azure.identity import DefaultAzureCredential
+client = MLClient(DefaultAzureCredential(), "00000000-0000-0000-0000-000000000001", "group")
+name = f"hub-{uuid.uuid4().hex[:8]}"
+hub = client.workspaces.begin_create(Hub(name=name)).result()
+project = client.workspaces.begin_create(Project(name=name + "-p", hub_id=hub.id)).result()
+print(type(hub).__name__, type(project).__name__, project.hub_id == hub.id)
+"""
 JOB = """
 import mlflow
 from azure.ai.ml import MLClient, command
@@ -97,6 +108,10 @@ def test_the_sdk_finds_a_workspace_and_believes_itself_on_azure(script):
     name, tracking_uri = script(WORKSPACE).split()
     assert name == "mine"
     assert tracking_uri.startswith("azureml://eastus.api.azureml.ms/mlflow/")
+
+
+def test_a_program_can_make_a_hub_where_it_asks_for_no_workspace_on_demand(script):
+    assert script(HUB, AML_LOCAL_STRICT="1") == "Hub Project True\n"
 
 
 def test_a_job_is_created_streamed_and_found_by_mlflow(script, tmp_path):

@@ -67,7 +67,8 @@ def test_a_workspace_goes_with_its_files_when_asked(client, address, table, with
     assert bool(list(folder.rglob(table.name))) != with_its_files
 
 
-def test_creating_what_was_made_on_demand_changes_it(client, name):
+def test_creating_what_was_made_on_demand_changes_it(client):
+    name = client.workspaces.get().name
     made = client.workspaces.begin_create(Workspace(name=name, display_name="New")).result()
     assert made.display_name == "New"
 
@@ -98,8 +99,13 @@ def test_workspaces_are_listed(client, name, scope):
     assert name in names
 
 
-def test_a_hub_has_projects(strict_client, name):
-    client = strict_client
+def test_a_workspace_is_not_made_by_looking_whether_it_is_there(client, name):
+    assert client.workspaces.get(client.workspace_name).name == client.workspace_name
+    with pytest.raises(ResourceNotFoundError):
+        client.workspaces.get(name)
+
+
+def test_a_hub_has_projects(client, name):
     hub = client.workspaces.begin_create(Hub(name=name)).result()
     project = Project(name=f"{name}-p", hub_id=hub.id)
     made = client.workspaces.begin_create(project).result()
@@ -131,8 +137,8 @@ def test_a_strange_deployment_is_not_emulated(arm):
     assert arm("GET", path).status_code == 404
 
 
-def test_a_feature_store_is_a_workspace_of_its_kind(strict_client, name):
-    stores = strict_client.feature_stores
+def test_a_feature_store_is_a_workspace_of_its_kind(client, name):
+    stores = client.feature_stores
     made = stores.begin_create(FeatureStore(name=name, description="One.")).result()
     assert (made.name, made.description) == (name, "One.")
     assert name in [found.name for found in stores.list()]
