@@ -35,8 +35,8 @@ _LIFE = "begin_create_or_update begin_delete get list"
 _ASSET = "archive create_or_update get list restore"
 OPERATIONS = {
     "azure_openai_deployments": Group(refused="list"),
-    "batch_deployments": Group(stored=f"{_LIFE} list_jobs"),
-    "batch_endpoints": Group(stored=f"{_LIFE} list_jobs", refused="invoke"),
+    "batch_deployments": Group(real="list_jobs", stored=_LIFE),
+    "batch_endpoints": Group(real="invoke list_jobs", stored=_LIFE),
     "capability_hosts": Group(refused="begin_create_or_update begin_delete get"),
     "components": Group(real="validate", stored=f"{_ASSET} download", client="prepare_for_sign"),
     "compute": Group(
@@ -83,7 +83,7 @@ OPERATIONS = {
     ),
 }
 NOTES = {
-    "batch_endpoints": "Nothing scores yet; `invoke` is refused.",
+    "batch_endpoints": "An invocation is a job: a model's mini-batches, or a pipeline component.",
     "compute": "A compute is a name for this machine: any name is one, and runs jobs here.",
     "datastores": "The workspace's own hold files; others are descriptions of places elsewhere.",
     "environments": "A conda file is built; an image or a curated name is the daemon's Python.",

@@ -131,13 +131,6 @@ def list_secrets(call: Call) -> Response:
     return JSONResponse(body)
 
 
-def list_jobs(call: Call) -> Response:
-    """The jobs of a batch endpoint."""
-    endpoint = call.arm_id.rpartition("/")[0]
-    _found(call, KINDS["batchEndpoints"], endpoint)
-    return JSONResponse(arm.page(call, endpoint, "batchEndpoints/jobs"))
-
-
 def cannot_run(call: Call) -> Response:
     """Refuse what a stored resource would have to do.
 

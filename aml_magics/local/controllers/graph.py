@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 _BINDING = re.compile(r"\$\{\{\s*parent\.([^{}\s]+)\s*\}\}")
 CONTROL = ("if_else", "do_while", "parallel_for")
+# Components of the service itself: steps made from them say all there is to say.
+BUILT_IN = "azureml://registries/azureml/components/"
+BUILT_INS = {
+    "batch_scoring",
+    "export_data_database",
+    "import_data_database",
+    "import_data_file_system",
+}
 PRIMITIVES = ("boolean", "integer", "number", "string")
 PATHS = ("uri_file", "uri_folder", "mltable", "mlflow_model", "custom_model", "triton_model")
 
@@ -67,7 +75,8 @@ def pipeline(local: Local, ws: Workspace, job: Body) -> tuple[dict[str, Node], B
 def _spec(local: Local, ws: Workspace, node: Body) -> Body:
     trial = node.get("trial")
     id_ = node.get("componentId") or (trial.get("componentId") if isinstance(trial, dict) else "")
-    return component(local, ws, id_) if id_ else {}
+    built_in = str(id_).removeprefix(BUILT_IN).partition("/")[0]
+    return component(local, ws, id_) if id_ and built_in not in BUILT_INS else {}
 
 
 def component(local: Local, ws: Workspace, id_: str) -> Body:
