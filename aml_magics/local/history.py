@@ -10,8 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, bodies, signatures, uris
-from aml_magics.local.controllers.run import TERMINAL
-from aml_magics.local.controllers.schedule import SCHEDULE
+from aml_magics.local.controllers.run import SCHEDULE, TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.submission import KINDS
 from aml_magics.local.wire import Call, bad_request, not_found

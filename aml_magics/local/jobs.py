@@ -9,15 +9,12 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, submission
 from aml_magics.local.controllers import services
-from aml_magics.local.controllers.run import TERMINAL, Job
-from aml_magics.local.controllers.schedule import SCHEDULE
+from aml_magics.local.controllers.run import PROTECTED, SCHEDULE, TERMINAL, Job
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Call, bad_request, not_found
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,254}")
 EDITABLE = ("description", "displayName", "isArchived", "properties", "tags")
-# The service's own.
-PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode", "best_child_run_id", "score", SCHEDULE)
 
 
 def put(call: Call) -> Response:

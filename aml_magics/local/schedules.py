@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, bodies, submission, triggers
 from aml_magics.local.controllers import schedule
-from aml_magics.local.controllers.run import Job
-from aml_magics.local.jobs import PROTECTED, asked_services
+from aml_magics.local.controllers.run import PROTECTED, Job
+from aml_magics.local.jobs import asked_services
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import Call, bad_request, not_found
+from aml_magics.local.wire import Call, bad_request
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
@@ -51,8 +51,9 @@ def complete(call: Call, body: Body) -> None:
         definition = action.get("jobDefinition")
         if not isinstance(definition, dict):
             raise bad_request("The action of a schedule has a jobDefinition.")
-        asked = _definition(call, definition)
-        submission.check(call.local, Job(call.workspace, call.path["name"]), asked)
+        asked = _definition(definition)
+        job = schedule.definition(call.local, call.workspace, asked)
+        submission.check(call.local, Job(call.workspace, call.path["name"]), job)
         properties["action"] = {**action, "jobDefinition": bodies.job(asked)}
     if isinstance(data := action.get("dataImportDefinition"), dict):
         properties["action"] = {**action, "dataImportDefinition": bodies.import_(data)}
@@ -89,34 +90,9 @@ def _now(asked: Body) -> str:
     return f"{now + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}"
 
 
-def _definition(call: Call, asked: Body) -> Body:
-    """The job of a schedule: what was asked for, on top of the job it refers to.
-
-    Raises: ArmError 400: that is no pipeline. 404: it is not there.
-    """
-    asked = {**asked, "services": asked_services(asked)}
-    given = {key: value for key, value in asked.items() if value not in (None, "", {})}
-    source = str(given.get("sourceJobId") or "").rpartition("/")[2]
-    if source and not {"jobs", "componentId", "command"} & given.keys():
-        given = _merged(_job(call, source), given)
-    facts = given.get("properties") or {}
-    return {**given, "properties": {k: v for k, v in facts.items() if k not in PROTECTED}}
-
-
-def _job(call: Call, name: str) -> Body:
-    row = call.local.store.get(f"{call.workspace.id}/jobs/{name}")
-    if row is None:
-        raise not_found(f"Job {name} not found.")
-    if row.properties["jobType"] != "Pipeline":  # the SDK could not change such a schedule again
-        kind = row.properties["jobType"]
-        message = f"Job {name} is a {kind} job; a schedule takes pipeline jobs."
-        raise bad_request(f"{message} Make it a step of a pipeline.")
-    left_out = ("status", "services", "displayName", "isArchived")
-    return {key: value for key, value in row.properties.items() if key not in left_out}
-
-
-def _merged(before: Body, given: Body) -> Body:
-    merged = {**before, **given}
-    for key in ("inputs", "outputs", "settings", "tags", "properties"):
-        merged[key] = {**(before.get(key) or {}), **(given.get(key) or {})}
-    return merged
+def _definition(asked: Body) -> Body:
+    """The job of a schedule as it was asked for, without what it has from an earlier run."""
+    facts = asked.get("properties") or {}
+    properties = {key: value for key, value in facts.items() if key not in PROTECTED}
+    more = {"properties": properties} if facts else {}
+    return {**asked, **more, "services": asked_services(asked) or asked.get("services")}

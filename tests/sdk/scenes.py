@@ -133,6 +133,14 @@ class Scene:
         self.do("PUT", id_, {"properties": {**BODIES["jobs"], "command": command}})
         return id_
 
+    def pipeline_job(self) -> str:
+        """Submit a pipeline that has no steps; returns its id."""
+        self.busy = True
+        id_ = f"{self.ws}/jobs/pipeline"
+        asked = {"jobType": "Pipeline", "experimentName": "contract", "jobs": {}}
+        self.do("PUT", id_, {"properties": asked})
+        return id_
+
     def reached(self, id_: str, *statuses: str) -> str:
         """Wait until a job has one of the statuses; returns its name."""
         for _ in range(600):
@@ -230,7 +238,10 @@ BODIES: dict[str, dict[str, Any]] = {
             "startTime": "2022-03-10 10:15:00",
             "timeZone": "UTC",
         },
-        "action": {"actionType": "CreateJob", "jobDefinition": {"jobType": "Command"}},
+        "action": {
+            "actionType": "CreateJob",
+            "jobDefinition": {"jobType": "Command", "command": "echo 1"},
+        },
     },
 }
 
@@ -260,7 +271,7 @@ ACTIONS: dict[str, Any] = {
                 "step": {
                     "name": "step",
                     "type": "command",
-                    "inputs": {"x": {"job_input_type": "literal", "value": "1"}},
+                    "inputs": {"rate": {"job_input_type": "literal", "value": "1"}},
                     "_source": "YAML.COMPONENT",
                     "componentId": "azureml:part:1",
                 }
@@ -298,6 +309,7 @@ LAZY_VALUES = {
     "dataUri": Scene.data,
     "environmentId": lambda scene: f"{scene.ws}/environments/{_CURATED}",
     "model": Scene.mlflow_model,
+    "sourceJobId": Scene.pipeline_job,
     "modelUri": Scene.data,
     "workspaceName": lambda scene: scene.name,
 }

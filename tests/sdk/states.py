@@ -164,6 +164,8 @@ def scheduled(scene: Scene, exchange: Exchange) -> Needs:
     """A schedule of the recorded kind."""
     text = json.dumps(exchange.response)
     kind = next(kind for kind in ACTIONS if f'"{kind}"' in text)
+    if kind == "Pipeline":
+        scene.make("components/part")
     properties = {**BODIES["schedules"], "action": ACTIONS[kind]}
     scene.do("PUT", f"{scene.ws}/schedules/thing", {"properties": properties})
     return Needs()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 TERMINAL = ("Completed", "Failed", "Canceled")
+SCHEDULE = "azureml.scheduleName"  # the property of a job that a schedule has made
+# Properties of a job that are the service's own.
+PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode", "best_child_run_id", "score", SCHEDULE)
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 PATIENCE = 5.0  # seconds until a parent looks at its children unasked
 

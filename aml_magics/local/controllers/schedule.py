@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from aml_magics.local import submission, triggers
-from aml_magics.local.controllers.run import Job
+from aml_magics.local.controllers.run import PROTECTED, SCHEDULE, Job
 from aml_magics.local.store import Body, Resource
-from aml_magics.local.wire import ArmError
+from aml_magics.local.wire import ArmError, Workspace, bad_request, not_found
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 KIND = "schedules"
 CREATE_JOB = "CreateJob"
-SCHEDULE = "azureml.scheduleName"  # the property of a job that a schedule has made
 NEXT = "next"  # the note that holds when a schedule fires
 PATIENCE = 20.0  # seconds: a clock that was put forward, or a machine that slept, is noticed then
 
@@ -102,8 +101,37 @@ def make_job(local: Local, schedule: Resource, time: datetime, name: str = "") -
         raise ArmError(501, "NotImplemented", f"The local workspace does not run {what}.")
     job = Job(local.workspace_of(schedule.id), name or str(uuid4()))
     if local.store.get(job.id) is None:
-        submission.create(local, job, _asked(schedule, job.name, time))
+        asked = definition(local, job.ws, action["jobDefinition"])
+        submission.create(local, job, _asked(asked, schedule.name, job.name, time))
     return job.name
+
+
+def definition(local: Local, ws: Workspace, given: Body) -> Body:
+    """The job that a schedule holds, whole: what is given, on top of the job it refers to.
+
+    Raises: ArmError 400: that is no pipeline. 404: it is not there.
+    """
+    given = {key: value for key, value in given.items() if value not in (None, "", {})}
+    name = str(given.get("sourceJobId") or "").rpartition("/")[2]
+    if not name or {"jobs", "componentId", "command"} & given.keys():
+        return given
+    source = local.store.get(f"{ws.id}/jobs/{name}")
+    if source is None:
+        raise not_found(f"Job {name} not found.")
+    if source.properties["jobType"] != "Pipeline":  # the SDK could not change such a schedule again
+        kind = source.properties["jobType"]
+        message = f"Job {name} is a {kind} job; a schedule takes pipeline jobs."
+        raise bad_request(f"{message} Make it a step of a pipeline.")
+    return _on_top(source.properties, given)
+
+
+def _on_top(source: Body, given: Body) -> Body:
+    left_out = ("displayName", "isArchived", "services", "status")
+    whole = {**{key: value for key, value in source.items() if key not in left_out}, **given}
+    for key in ("inputs", "outputs", "properties", "settings", "tags"):
+        whole[key] = {**(source.get(key) or {}), **(given.get(key) or {})}
+    facts = whole["properties"].items()
+    return {**whole, "properties": {key: value for key, value in facts if key not in PROTECTED}}
 
 
 def plan(local: Local, old: Resource | None, new: Resource) -> None:
@@ -127,18 +155,16 @@ def _note_next(local: Local, schedule: Resource, after: datetime) -> None:
     local.store.note(schedule.id, NEXT, due.isoformat() if due else None)
 
 
-def _asked(schedule: Resource, name: str, time: datetime) -> Body:
+def _asked(given: Body, schedule: str, name: str, time: datetime) -> Body:
     """The job of a schedule with what it gets from the schedule."""
     text = f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    given: Body = schedule.properties["action"]["jobDefinition"]
     values = {"${{name}}": name, "${{creation_context.trigger_time}}": text}
     filled = {key: _filled(given.get(key) or {}, values) for key in ("inputs", "outputs")}
-    own = {SCHEDULE: schedule.name}
     return {
         **given,
         **filled,
-        "displayName": f"{schedule.name}-{text.translate(_COMPACT)}",
-        "properties": {**(given.get("properties") or {}), **own},
+        "displayName": f"{schedule}-{text.translate(_COMPACT)}",
+        "properties": {**(given.get("properties") or {}), SCHEDULE: schedule},
     }
 
 
