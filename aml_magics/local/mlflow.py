@@ -10,9 +10,10 @@ import json
 import math
 import os
 import re
+import sqlite3
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aml_magics.local import incoming, uris
+from aml_magics.local import incoming, mlflow_stores, uris
 from aml_magics.local.wire import ArmError, Call, Workspace, bad_request
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 _account: ContextVar[str] = ContextVar("account")
-_LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
 _FULL = (b"disk is full", b"disk I/O error", b"unable to open database file")
 _RUN_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
@@ -74,7 +74,7 @@ class Tracking:
 
         handlers._tracking_store = _OfWorkspace(self, "tracking")
         handlers._model_registry_store = _OfWorkspace(self, "registry")
-        _make_empty(self._local.home / "mlflow" / "empty.db")
+        mlflow_stores.make_empty(self._local.home / "mlflow" / "empty.db")
         self._app = WSGIMiddleware(server.app)
 
     def app(self) -> ASGIApp:
@@ -92,7 +92,7 @@ class Tracking:
         self.app()
         with self._lock:
             if account not in self._stores:
-                self._stores[account] = _stores(self._database(account), account)
+                self._stores[account] = mlflow_stores.of(self._database(account), account)
             return self._stores[account][which]
 
     def _database(self, account: str) -> str:
@@ -101,6 +101,8 @@ class Tracking:
         if not path.exists():
             empty = path.with_name("empty.db")
             incoming.join(self._local, [empty], lambda made: incoming.move(made, path))
+        with closing(sqlite3.connect(path)) as database:  # a commit is one write, not four
+            database.execute("PRAGMA journal_mode = WAL")
         return f"sqlite:///{path}"
 
     def forget(self, account: str) -> None:
@@ -126,31 +128,8 @@ class Tracking:
 
         Returns: the id of its experiment, which is made when it is new.
         """
-        store = self.store(ws.account, "tracking")
-        from mlflow.entities import RunTag
-        from mlflow.utils.time import get_current_time_millis
-
-        known = store.get_experiment_by_name(experiment)
-        experiment_id = known.experiment_id if known else store.create_experiment(experiment)
-        labels = [RunTag(key, value) for key, value in tags.items()]
-        name = tags.get("mlflow.runName", job)
-        run_args = (experiment_id, tags.get("mlflow.user", ""), get_current_time_millis())
-        stage = self._stage(ws, job)
-        if stage == "deleted":  # with the job that had this name before
-            store._hard_delete_run(job)
-        if stage != "active":  # it is, after a submit that was cut short
-            store.create_run(*run_args, labels, name, run_id=job)
-        return str(experiment_id)
-
-    def _stage(self, ws: Workspace, run: str) -> str | None:
-        store = self.store(ws.account, "tracking")
-        from mlflow.exceptions import MlflowException
-
-        try:
-            info = store.get_run(run).info
-        except MlflowException:
-            return None
-        return str(info.lifecycle_stage)
+        made: str = self.store(ws.account, "tracking").add_run(experiment, job, tags)
+        return made
 
     def change_run(self, ws: Workspace, run: str, name: str | None, tags: dict[str, str]) -> None:
         """Rename a run, and set tags of it."""
@@ -166,12 +145,7 @@ class Tracking:
 
     def end_run(self, ws: Workspace, job: str, status: str) -> None:
         """Give a job's run the job's end; metrics and artifacts that came so far stay."""
-        store = self.store(ws.account, "tracking")
-        from mlflow.entities import RunStatus
-        from mlflow.utils.time import get_current_time_millis
-
-        code = RunStatus.from_string(_RUN_STATUS[status])
-        store.update_run_info(job, code, get_current_time_millis(), None)
+        self.store(ws.account, "tracking").end_run(job, _RUN_STATUS[status])
 
     def histories(self, ws: Workspace, runs: list[str], metric: str) -> dict[str, list[float]]:
         """All values that runs have logged of one metric, in the order of their times and steps."""
@@ -222,87 +196,6 @@ class _OfWorkspace:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracking.store(_account.get(), self._which), name)
-
-
-def _make_empty(path: Path) -> None:
-    """Make an MLflow database with tables and nothing in them, of the MLflow that is installed."""
-    from mlflow.store.tracking.dbmodels.models import SqlExperiment
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
-    store = SqlAlchemyStore(f"sqlite:///{path}", "mlflow-artifacts:/")
-    with store.ManagedSessionMaker(read_only=False) as session:
-        session.query(SqlExperiment).delete()  # the default one, with this root for artifacts
-    store.engine.dispose()
-
-
-def _stores(url: str, account: str) -> dict[str, Any]:
-    tracking = _tracking_store(url, account)
-    return {"tracking": tracking, "registry": _registry_store(url, tracking)}
-
-
-def _tracking_store(url: str, account: str) -> Any:
-    from mlflow.store.tracking.dbmodels.models import SqlRun
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    root = f"mlflow-artifacts:/{account}/{uris.ARTIFACTS}"
-
-    class Store(SqlAlchemyStore):  # type: ignore[misc]
-        """Puts the artifacts of every run where Azure has them, and lets a job name its run."""
-
-        def create_run(  # noqa: PLR0917 (MLflow's own signature)
-            self,
-            experiment_id: str,
-            user_id: str,
-            start_time: int,
-            tags: list[Any],
-            run_name: str,
-            run_id: str | None = None,
-        ) -> Any:
-            made = super().create_run(experiment_id, user_id, start_time, tags, run_name)
-            name = run_id or made.info.run_id
-            with self.ManagedSessionMaker(read_only=False) as session:
-                row = session.get(SqlRun, made.info.run_id)
-                row.artifact_uri = f"{root}/ExperimentRun/dcid.{name}"
-                if run_id:
-                    _rename(session, row, run_id)
-            return self.get_run(name)
-
-    return Store(url, f"{root}/experiments")
-
-
-def _rename(session: Any, row: Any, name: str) -> None:
-    """Give a run that has nothing but tags another id; its tags go with it."""
-    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
-    from sqlalchemy import inspect
-
-    columns = {c.key: getattr(row, c.key) for c in inspect(SqlRun).column_attrs}
-    tags = [(tag.key, tag.value) for tag in row.tags]
-    session.delete(row)
-    session.flush()
-    copy = SqlRun(**{**columns, "run_uuid": name})
-    copy.tags = [SqlTag(key=key, value=value) for key, value in tags]
-    session.add(copy)
-
-
-def _registry_store(url: str, tracking: Any) -> Any:
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-
-    class Store(SqlAlchemyStore):  # type: ignore[misc]
-        """Looks logged models up in its own workspace, where MLflow would ask a global client."""
-
-        def create_model_version(
-            self, name: str, source: str, run_id: str | None = None, *args: Any, **options: Any
-        ) -> Any:
-            logged = _LOGGED_MODEL.fullmatch(source)
-            if logged or options.get("model_id"):
-                model = tracking.get_logged_model(logged[1] if logged else options["model_id"])
-                source = model.artifact_location if logged else source
-                run_id = run_id or model.source_run_id
-            return super().create_model_version(name, source, run_id, *args, **options)
-
-    return Store(url)
 
 
 # Requests

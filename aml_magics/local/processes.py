@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import signal
 import subprocess
 import time
@@ -38,18 +39,13 @@ class Handle(NamedTuple):
         return process if alive else None
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until it is gone, at most `timeout` seconds; whether it is.
-
-        In steps, because an adopted process whose parent does not reap it would be waited for
-        for ever as a zombie.
-        """
+        """Wait until it is gone, at most `timeout` seconds; whether it is."""
         end = math.inf if timeout is None else time.monotonic() + timeout
         while process := self.process():
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            with contextlib.suppress(psutil.TimeoutExpired):
-                process.wait(min(left, 0.25))
+            _wait(process, min(left, 3600.0))
         return True
 
     def kill(self) -> None:
@@ -73,6 +69,24 @@ class Handle(NamedTuple):
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+
+def _wait(process: psutil.Process, seconds: float) -> None:
+    """Return when a process has ended, as a zombie too, or after so many seconds at the latest."""
+    try:
+        ended = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # not Linux, or an old one
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(min(seconds, 0.25))  # a zombie that nobody reaps does not end this wait
+        return
+    try:
+        poller = select.poll()
+        poller.register(ended, select.POLLIN)
+        poller.poll(1000 * seconds)
+    finally:
+        os.close(ended)
 
 
 def start(

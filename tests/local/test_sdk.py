@@ -157,6 +157,17 @@ def test_the_run_of_a_job_has_its_name(run):
     assert mlflow.get_experiment(found.info.experiment_id).name == "metrics"
 
 
+def test_a_clients_own_run_has_its_artifacts_where_azure_has_them(connection):
+    client = mlflow.MlflowClient(connection.tracking_uri)
+    made = client.create_run(client.create_experiment("mine"), tags={"kind": "own"}).info.run_id
+    client.log_text(made, "hello", "notes/hello.txt")
+    client.set_terminated(made)
+    run = client.get_run(made)
+    assert run.info.artifact_uri.endswith(f"/ExperimentRun/dcid.{made}")
+    assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "own")
+    assert [file.path for file in client.list_artifacts(made, "notes")] == ["notes/hello.txt"]
+
+
 def test_a_snapshot_is_uploaded_once(client, run, tmp_path):
     (tmp_path / "main.py").write_text("print(1)")
     codes = {client.jobs.get(run("python main.py", code=tmp_path).name).code for _ in range(2)}

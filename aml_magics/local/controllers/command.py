@@ -91,8 +91,9 @@ class CommandRun(Run):
                 log=self.artifacts / USER_LOG,
                 exit_file=self._exit_file,
             )
-        self.local.store.note(self.job.id, "process", list(self._handle))
-        self.status("Running", StartTimeUtc=now())
+        with self.local.store.transaction():
+            self.local.store.note(self.job.id, "process", list(self._handle))
+            self.status("Running", StartTimeUtc=now())
 
     def _with_services(
         self, command: list[str], properties: Body, python: Path, root: Path

@@ -1,0 +1,111 @@
+"""MLflow's own stores as a workspace needs them: artifacts where Azure has them, runs of jobs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from aml_magics.local import uris
+
+_LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
+
+
+def make_empty(path: Path) -> None:
+    """Make an MLflow database with tables and nothing in them, of the MLflow that is installed."""
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{path}", "mlflow-artifacts:/")
+    with store.ManagedSessionMaker(read_only=False) as session:
+        session.query(SqlExperiment).delete()  # the default one, with this root for artifacts
+    store.engine.dispose()
+
+
+def of(url: str, account: str) -> dict[str, Any]:
+    """The tracking store and the model registry store of a workspace, by these names."""
+    tracking = _tracking_store(url, account)
+    return {"tracking": tracking, "registry": _registry_store(url, tracking)}
+
+
+def _tracking_store(url: str, account: str) -> Any:
+    from mlflow.store.tracking.dbmodels.models import SqlRun
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.utils.time import get_current_time_millis
+
+    root = f"mlflow-artifacts:/{account}/{uris.ARTIFACTS}"
+
+    class Store(SqlAlchemyStore):  # type: ignore[misc]
+        """Puts the artifacts of every run where Azure has them; writes a job's run in one step."""
+
+        def create_run(self, *args: Any, **options: Any) -> Any:
+            run = super().create_run(*args, **options).info.run_id
+            with self.ManagedSessionMaker(read_only=False) as session:
+                session.get(SqlRun, run).artifact_uri = f"{root}/ExperimentRun/dcid.{run}"
+            return self.get_run(run)
+
+        def add_run(self, experiment: str, run: str, tags: dict[str, str]) -> str:
+            """Make a job's run, if it is not there from a submit that was cut short."""
+            known = self.get_experiment_by_name(experiment)
+            if known:
+                self._check_experiment_is_active(known)
+            id_ = str(known.experiment_id if known else self.create_experiment(experiment))
+            with self.ManagedSessionMaker(read_only=False) as session:
+                row = session.get(SqlRun, run)
+                if row and row.lifecycle_stage == "deleted":  # with the job that had this name
+                    session.delete(row)
+                    session.flush()
+                    row = None
+                if row is None:
+                    session.add(_row(id_, run, tags, f"{root}/ExperimentRun/dcid.{run}"))
+            return id_
+
+        def end_run(self, run: str, status: str) -> None:
+            end = {"status": status, "end_time": get_current_time_millis()}
+            with self.ManagedSessionMaker(read_only=False) as session:
+                session.query(SqlRun).filter_by(run_uuid=run).update(end)
+
+    return Store(url, f"{root}/experiments")
+
+
+def _row(experiment_id: str, run: str, tags: dict[str, str], artifact_uri: str) -> Any:
+    """A run as MLflow itself begins one."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+    from mlflow.utils.time import get_current_time_millis
+
+    return SqlRun(
+        run_uuid=run,
+        name=tags.get("mlflow.runName", run),
+        experiment_id=experiment_id,
+        user_id=tags.get("mlflow.user", ""),
+        status="RUNNING",
+        start_time=get_current_time_millis(),
+        source_type="UNKNOWN",
+        source_name="",
+        source_version="",
+        entry_point_name="",
+        lifecycle_stage="active",
+        artifact_uri=artifact_uri,
+        tags=[SqlTag(key=key, value=value) for key, value in tags.items()],
+    )
+
+
+def _registry_store(url: str, tracking: Any) -> Any:
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    class Store(SqlAlchemyStore):  # type: ignore[misc]
+        """Looks logged models up in its own workspace, where MLflow would ask a global client."""
+
+        def create_model_version(
+            self, name: str, source: str, run_id: str | None = None, *args: Any, **options: Any
+        ) -> Any:
+            logged = _LOGGED_MODEL.fullmatch(source)
+            if logged or options.get("model_id"):
+                model = tracking.get_logged_model(logged[1] if logged else options["model_id"])
+                source = model.artifact_location if logged else source
+                run_id = run_id or model.source_run_id
+            return super().create_model_version(name, source, run_id, *args, **options)
+
+    return Store(url)
