@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,10 +124,19 @@ def end_strays(exit_file: Path) -> None:
 
 
 def _of(exit_file: Path) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if process.environ().get("AML_EXIT") == str(exit_file):
-                yield process
+    """Processes that this exit file was given to, and what they have started."""
+    mark = b"AML_EXIT=" + os.fsencode(exit_file) + b"\0"
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark in _environment(pid):
+                yield psutil.Process(pid)
+
+
+def _environment(pid: int) -> bytes:
+    if sys.platform == "linux":  # psutil takes ten times as long, and every job's end asks
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    variables = psutil.Process(pid).environ()
+    return b"".join(os.fsencode(f"{key}={value}\0") for key, value in variables.items())
 
 
 def exit_code(exit_file: Path) -> int | None:

@@ -96,7 +96,7 @@ def test_a_job_that_ended_while_no_daemon_ran_has_its_end(workspace, tmp_path):
     wait_for(begun)
     workspace.kill()
     go.touch()
-    exit_file = next((workspace.home / "jobs").rglob("alone")) / "exit"
+    exit_file = next((workspace.home / "jobs").rglob("alone")).with_name("alone.exit")
     wait_for(exit_file)
     workspace.restart()
     assert workspace.until("alone", "Completed", "Failed") == "Failed"
