@@ -46,7 +46,8 @@ OPERATIONS = {
     ),
     "connections": Group(stored="create_or_update delete get list"),
     "data": Group(
-        real=f"{_ASSET} share", refused="import_data list_materialization_status", client="mount"
+        real=f"{_ASSET} import_data share",
+        client="list_materialization_status mount",
     ),
     "datastores": Group(
         real="get get_default list", stored="create_or_update delete", client="mount"
@@ -85,9 +86,15 @@ OPERATIONS = {
 NOTES = {
     "batch_endpoints": "An invocation is a job: a model's mini-batches, or a pipeline component.",
     "compute": "A compute is a name for this machine: any name is one, and runs jobs here.",
-    "datastores": "The workspace's own hold files; others are descriptions of places elsewhere.",
+    "data": (
+        "Imports come from what `AML_LOCAL_DATA` has for a connection. The SDK's "
+        "`list_materialization_status` fails before it sends a request."
+    ),
+    "datastores": (
+        "The workspace's own hold files; others are places elsewhere, which `AML_LOCAL_DATA` has."
+    ),
     "environments": "A conda file is built; an image or a curated name is the daemon's Python.",
-    "jobs": "Command, pipeline and sweep jobs run, parallel steps too; any other type is refused.",
+    "jobs": "Command, pipeline and sweep jobs and parallel and data transfer steps run, no others.",
     "online_deployments": "MLflow models are served; scoring scripts are refused.",
     "schedules": (
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "

@@ -2,7 +2,8 @@
 
 `AML_LOCAL_DATA` is a folder that stands for storage elsewhere, host first:
 `https://acct.blob.core.windows.net/container/a.csv` is `acct.blob.core.windows.net/container/a.csv`
-in it. Every other way to name that blob leads there too.
+in it. Every other way to name that blob leads there too, and jobs write there what they put on
+another account's datastores.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
+CONNECTIONS = "connection://connections/"  # what connections lead to, by their names
 # Schemes of storage, as https addresses: wasbs://CONTAINER@ACCOUNT.blob.core.windows.net/PATH.
 _CONTAINED = re.compile(r"(?:wasbs?|abfss?)://([^@/]+)@([^/]+)/(.*)")
 _DATASTORE = re.compile(
@@ -38,12 +40,31 @@ def local_path(local: Local, ws: Workspace, uri: str) -> Path:
     address = _address(local, ws, uri)
     if address is None:
         return uris.local_path(local, ws, uri)
-    known = _mapped(address)
+    known = mapped(address)
     if known is not None:
         return known
     if not address.startswith(("http:", "https:")) or uri.startswith("azureml:"):
         raise bad_request(f"{uri} is not on this machine.{_HINT}")
     return _download(local, address)
+
+
+def destination(local: Local, ws: Workspace, uri: str) -> Path:
+    """Where the data that `uri` names is or will be.
+
+    Raises: ArmError: that is not on this machine.
+    """
+    address = _address(local, ws, uri)
+    if address is None:
+        return uris.destination(local, ws, uri)
+    place = _place_of(address)
+    if place is None:
+        raise bad_request(f"{uri} is not on this machine.{_HINT}")
+    return place
+
+
+def is_elsewhere(local: Local, ws: Workspace, uri: str) -> bool:
+    """Whether the data is not in the workspace's own storage."""
+    return _address(local, ws, uri) is not None
 
 
 _HINT = " Put it under the folder that AML_LOCAL_DATA names, and start the workspace anew."
@@ -58,7 +79,7 @@ def _address(local: Local, ws: Workspace, uri: str) -> str | None:
         row = local.store.get(f"{ws.id}/datastores/{datastore[1]}")
         return _place(row.properties, datastore[2], ws) if row else None
     own = re.match(rf"https://{ws.account}\.", uri)
-    is_web = uri.startswith(("http:", "https:", "adl:"))
+    is_web = uri.startswith(("http:", "https:", "adl:", CONNECTIONS))
     return uri if is_web and not own else None
 
 
@@ -75,13 +96,18 @@ def _place(datastore: Body, path: str, ws: Workspace) -> str | None:
     return f"https://{host}.{service or 'blob'}.core.windows.net/{container}/{path}"
 
 
-def _mapped(address: str) -> Path | None:
+def mapped(address: str) -> Path | None:
+    """The file or folder that stands for an address, if there is one."""
+    place = _place_of(address)
+    return place if place and place.exists() else None
+
+
+def _place_of(address: str) -> Path | None:
     folder = os.environ.get("AML_LOCAL_DATA")
     if not folder:
         return None
     parts = urlsplit(address)
-    path = uris.below(Path(folder), f"{parts.netloc}/{unquote(parts.path)}")
-    return path if path.exists() else None
+    return uris.below(Path(folder), f"{parts.netloc}/{unquote(parts.path)}")
 
 
 def _download(local: Local, address: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, bodies, signatures, uris
+from aml_magics.local import arm, blobs, bodies, external, signatures, uris
 from aml_magics.local.controllers.run import SCHEDULE, TERMINAL
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.submission import KINDS
@@ -117,8 +117,10 @@ def _resolved(call: Call, id_: str) -> Body:
     if match is None or job is None or match["output"] not in job.properties["outputs"]:
         raise not_found(f"Data {id_} not found.")
     output = job.properties["outputs"][match["output"]]
-    path = uris.destination(call.local, call.workspace, output["uri"])
-    uri = uris.datastore_uri(call.local, call.workspace, path)
+    uri = output["uri"]
+    if not external.is_elsewhere(call.local, call.workspace, uri):
+        path = uris.destination(call.local, call.workspace, uri)
+        uri = uris.datastore_uri(call.local, call.workspace, path)
     kind = OUTPUT_TYPES.get(output["jobOutputType"])
     return {"uri": uri, "type": kind, "legacyDatasetType": None}
 

@@ -35,7 +35,8 @@ def trigger(call: Call) -> Response:
     except ValueError as exc:
         raise bad_request(f"The scheduleTime {asked!r} is not an ISO 8601 time.") from exc
     name = schedule.make_job(call.local, row, time if time.tzinfo else time.replace(tzinfo=UTC))
-    return JSONResponse({"submissionId": name, "scheduleActionType": schedule.CREATE_JOB})
+    kind = row.properties["action"]["actionType"]
+    return JSONResponse({"submissionId": name, "scheduleActionType": kind})
 
 
 def complete(call: Call, body: Body) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aml_magics.local import bodies
-from aml_magics.local.controllers import graph, parallel, trials
+from aml_magics.local.controllers import graph, parallel, transfer, trials
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import ArmError, bad_request
@@ -204,6 +204,7 @@ _SWEEP: Body = {
 _PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
 KINDS: dict[str, Kind] = {
     "Command": Kind(_COMMAND, _check_command),
+    "DataTransfer": Kind(_COMMAND, transfer.check),
     "Parallel": Kind(_COMMAND, parallel.check),
     "Pipeline": Kind(_PIPELINE, graph.check, False, "azureml.PipelineRun", "Pipeline"),
     "Sweep": Kind(_SWEEP, _check_sweep, True, "hyperdrive", "HyperDrive", of_trials=True),

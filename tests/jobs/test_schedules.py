@@ -403,7 +403,7 @@ def test_what_could_not_run_is_refused_when_it_is_put(client, schedule):
     assert list(client.schedules.list(list_view_type="ALL")) == []
 
 
-@pytest.mark.parametrize("action", ["CreateMonitor", "ImportData"])
+@pytest.mark.parametrize("action", ["CreateMonitor"])
 def test_other_actions_are_stored_and_say_so(arm, action):
     trigger = cron("* * * * *")
     body = {"properties": {"trigger": trigger, "action": {"actionType": action}}}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aml_magics.local import uris
+from aml_magics.local.controllers import transfer
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body
 from aml_magics.local.wire import ArmError, Workspace, bad_request
@@ -244,6 +245,8 @@ def check(local: Local, job: Job, asked: Body) -> None:
     known = {**(spec.get("inputs") or {}), **(asked.get("inputs") or {})}
     for node in nodes.values():
         _check_node(node, nodes, known)
+        if node.kind == "data_transfer":
+            transfer.check(local, job, transfer.step(node.body, node.spec))
 
 
 def _check_node(node: Node, nodes: Mapping[str, Node], known: Mapping[str, Any]) -> None:

@@ -87,7 +87,7 @@ def _input(local: Local, job: Job, place: Path, given: Body) -> str:
 
 
 def _output(local: Local, job: Job, place: Path, given: Body) -> str:
-    path = uris.destination(local, job.ws, given["uri"])
+    path = external.destination(local, job.ws, given["uri"])
     place.parent.mkdir(parents=True, exist_ok=True)
     if given["jobOutputType"] == "uri_file":
         path.parent.mkdir(parents=True, exist_ok=True)

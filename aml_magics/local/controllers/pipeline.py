@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
-from aml_magics.local import submission, uris
+from aml_magics.local import external, submission
 from aml_magics.local.controllers import control, gathering, graph
 from aml_magics.local.controllers.control import Flow
 from aml_magics.local.controllers.graph import Node, Scope
@@ -97,7 +97,7 @@ class PipelineRun(Parent):
         if output in told:
             return str(told[output])
         place = (step.properties["outputs"].get(output) or {}).get("uri")
-        path = uris.destination(self.local, self.job.ws, place) if place else None
+        path = external.destination(self.local, self.job.ws, place) if place else None
         return path.read_text("utf-8", "replace") if path and path.is_file() else ""
 
     def _begin(self, node: Node, scope: Scope, pipeline: Body) -> bool:
@@ -141,7 +141,7 @@ class PipelineRun(Parent):
         if row is None or store.noted(row.id, "root") == store.noted(self.job.id, "root"):
             return None
         places = (output["uri"] for output in row.properties["outputs"].values())
-        paths = [uris.destination(self.local, self.job.ws, uri) for uri in places]
+        paths = [external.destination(self.local, self.job.ws, uri) for uri in places]
         return row if all(path.exists() for path in paths) else None
 
     # What the pipeline makes

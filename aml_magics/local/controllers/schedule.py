@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from aml_magics.local import submission, triggers
+from aml_magics.local.controllers import transfer
 from aml_magics.local.controllers.run import PROTECTED, SCHEDULE, Job
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Workspace, bad_request, not_found
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KIND = "schedules"
-CREATE_JOB = "CreateJob"
+CREATE_JOB, IMPORT_DATA = "CreateJob", "ImportData"
 NEXT = "next"  # the note that holds when a schedule fires
 PATIENCE = 20.0  # seconds: a clock that was put forward, or a machine that slept, is noticed then
 
@@ -96,12 +97,14 @@ def make_job(local: Local, schedule: Resource, time: datetime, name: str = "") -
     Raises: ArmError: it cannot be run, or the schedule does something else (501).
     """
     action = schedule.properties["action"]
-    if action["actionType"] != CREATE_JOB:
+    if action["actionType"] not in (CREATE_JOB, IMPORT_DATA):
         what = f"schedules with the action {action['actionType']}: {schedule.name} is stored only"
         raise ArmError(501, "NotImplemented", f"The local workspace does not run {what}.")
     job = Job(local.workspace_of(schedule.id), name or str(uuid4()))
     if local.store.get(job.id) is None:
-        asked = definition(local, job.ws, action["jobDefinition"])
+        data = action.get("dataImportDefinition")
+        given = transfer.pipeline_of(data) if data else action["jobDefinition"]
+        asked = definition(local, job.ws, given)
         submission.create(local, job, _asked(asked, schedule.name, job.name, time))
     return job.name
 
@@ -150,7 +153,8 @@ def _plan(schedule: Body) -> tuple[Any, ...]:
 
 def _note_next(local: Local, schedule: Resource, after: datetime) -> None:
     properties = schedule.properties
-    fires = properties["isEnabled"] and properties["action"]["actionType"] == CREATE_JOB
+    kind = properties["action"]["actionType"]
+    fires = properties["isEnabled"] and kind in (CREATE_JOB, IMPORT_DATA)
     due = triggers.next_run(properties["trigger"], after) if fires else None
     local.store.note(schedule.id, NEXT, due.isoformat() if due else None)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from aml_magics.local.controllers import graph, spaces
+from aml_magics.local.controllers import graph, spaces, transfer
 from aml_magics.local.controllers.graph import Node, Scope
 from aml_magics.local.store import Body
 from aml_magics.local.submission import default_uri
@@ -141,6 +141,10 @@ def duration(seconds: Any) -> str:
     return str(seconds) if str(seconds).startswith("P") else f"PT{seconds}S"
 
 
+def _data_transfer(node: Node, pipeline: Body) -> Body:
+    return transfer.step(node.body, node.spec)
+
+
 def _pipeline(node: Node, pipeline: Body) -> Body:
     settings = {**(pipeline.get("settings") or {}), **(node.spec.get("settings") or {})}
     return {"jobType": "Pipeline", "settings": settings}
@@ -161,6 +165,7 @@ def camel_name(name: str) -> str:
 
 STEPS: dict[str, Callable[[Node, Body], Body]] = {
     "command": _command,
+    "data_transfer": _data_transfer,
     "parallel": _parallel,
     "pipeline": _pipeline,
     "sweep": _sweep,
