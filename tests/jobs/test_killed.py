@@ -1,5 +1,6 @@
 """The daemon is killed at any moment of a pipeline: the next one goes on, no step runs twice."""
 
+import json
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import psutil
 import pytest
 from azure.ai.ml import Input, Output, command, dsl
 from azure.ai.ml.entities import Environment
+from azure.ai.ml.sweep import Uniform
 
 from aml_magics.local import daemon
 from tests.conftest import client_of, connect
@@ -65,3 +67,40 @@ def test_a_pipeline_outlives_daemons(own, home, tmp_path):
     assert own.jobs.get(job.name).status == "Completed"
     assert begun.read_text().split() == names
     assert len(list(own.jobs.list(parent_job_name=job.name))) == len(names)
+
+
+def test_a_sweep_outlives_daemons(own, home, tmp_path):
+    begun = tmp_path / "begun"
+    trial = command(
+        name="trial",
+        command=f"echo $MLFLOW_RUN_ID ${{{{inputs.x}}}} >> {begun}; sleep 0.3; curl -sf "
+        "--retry 9 --retry-connrefused -H 'Content-Type: application/json' "
+        '-H "Authorization: Bearer $MLFLOW_TRACKING_TOKEN" -d "'
+        '{\\"run_id\\": \\"$MLFLOW_RUN_ID\\", \\"key\\": \\"cost\\", \\"value\\": ${{inputs.x}}, '
+        '\\"timestamp\\": 1}" $MLFLOW_TRACKING_URI/api/2.0/mlflow/runs/log-metric',
+        inputs={"x": 0.0},
+        environment=Environment(image="none.invalid/none"),
+        compute="cpu",
+    )
+    asked = trial(x=Uniform(0, 1)).sweep(
+        primary_metric="cost", goal="minimize", sampling_algorithm="bayesian"
+    )
+    asked.set_limits(max_total_trials=8, max_concurrent_trials=2)
+    job = own.jobs.create_or_update(asked)
+    chance = random.Random(11)
+    for _ in range(3):
+        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
+        kill(home)
+        daemon.ensure(home)
+    deadline = time.monotonic() + 120
+    while own.jobs.get(job.name).status not in ("Completed", "Failed"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ended = own.jobs.get(job.name)
+    tried = dict(line.split() for line in begun.read_text().splitlines())
+    assert ended.status == "Completed"
+    assert len(begun.read_text().splitlines()) == 8
+    assert sorted(tried) == [f"{job.name}_{number}" for number in range(8)]
+    assert tried[ended.properties["best_child_run_id"]] == min(tried.values(), key=float)
+    tags = {name: ended.tags[f"_aml_system_{name}"] for name in tried}
+    assert {name: str(json.loads(tag)["x"]) for name, tag in tags.items()} == tried

@@ -73,7 +73,7 @@ def test_what_happens_is_streamed(client, capsys):
     )
     client.jobs.stream(job.name)
     told = capsys.readouterr().out
-    assert f'Scheduled job {job.name}_0: {{"x": 0.' in told
+    assert f'Scheduling job {job.name}_0: {{"x": 0.' in told
     assert f"{job.name}_0 Completed: acc 0.5" in told
 
 

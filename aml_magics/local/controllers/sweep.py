@@ -162,13 +162,14 @@ class SweepRun(Parent):
         sweep, job = self.row(), self._job(number)
         parameters = json.dumps(sample.parameters)
         asked = trials.job_of(sweep.properties, sample)
+        # First, so that no trial is without it; a daemon killed here samples the trial again.
+        self._tag({job.name: parameters})
+        self._say("SCHEDULER", f"Scheduling job {job.name}: {parameters}")
         try:
             submission.create(self.local, job, asked, sweep, drawn=sample.drawn)
         except ArmError as exc:
             raise Failed(f"Trial {job.name} could not be begun: {exc}") from exc
         self._trials[number] = Trial(number, sample.drawn, "Running")
-        self._tag({job.name: parameters})
-        self._say("SCHEDULER", f"Scheduled job {job.name}: {parameters}")
         return True
 
     # Trials end
