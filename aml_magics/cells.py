@@ -18,7 +18,7 @@ from aml_magics import cell_runner
 from aml_magics.cell_runner import VARIABLES, saved
 from aml_magics.errors import BadCommand, BadInput
 
-__all__ = ["VARIABLES", "Origin", "input_of", "is_yaml", "python_job", "saved", "tags"]
+__all__ = ["VARIABLES", "Origin", "input_of", "is_yaml", "python_job", "saved", "tags", "typed"]
 
 YAML_KEYS = ("command", "type", "jobs", "trial", "$schema")
 RUNNER = "run_cell.py"
@@ -46,6 +46,27 @@ def is_yaml(body: str) -> bool:
     if not isinstance(content, dict) or not any(key in content for key in YAML_KEYS):
         return False
     return all(re.fullmatch(r"\$?\w+", str(key)) for key in content)  # "def f()" is no field
+
+
+def typed(body: str, job_type: str) -> str:
+    """The YAML of a job of a type, which the body may leave out.
+
+    Raises: BadInput: the body is no YAML, or that of another type of job.
+    """
+    try:
+        content = yaml.safe_load(body)
+    except yaml.YAMLError:
+        content = {}  # the SDK says where it breaks
+    if not isinstance(content, dict):
+        raise BadInput(
+            f"the cell of a {job_type} is its YAML", hint="%%aml job runs a cell that is Python"
+        )
+    given = content.get("type", job_type)
+    if given != job_type:
+        raise BadInput(f"the cell is a job of type {given}, no {job_type}", hint="%%aml job")
+    if "type" in content or not content:
+        return body
+    return yaml.safe_dump({"type": job_type, **content}, sort_keys=False)
 
 
 def python_job(

@@ -157,7 +157,7 @@ EXAMPLES = {
     "job create": (
         "%%aml job -i C=0.5 -i data=azureml:iris@latest -o score --file helper.py",
         "    above a Python cell, in which C and data are variables; score comes back",
-        "%%aml job, above a cell with a job's YAML",
+        "%%aml job, above a cell with a job's YAML; %%aml sweep or pipeline, with one of those",
         "%aml job create -f job.yml --set inputs.C=0.1 --stream",
     ),
     "compare": ("%aml compare --experiment trees --metric val_loss",),
@@ -165,7 +165,8 @@ EXAMPLES = {
     "deploy": ("%aml deploy iris:1 --endpoint iris-endpoint",),
     "invoke": ("%aml invoke iris-endpoint $table", """%aml invoke iris-endpoint '{"x": 1}'"""),
 }
-CELLS = {"job": "job create"}  # %%aml GROUP
+# %%aml WORD above a cell; below one that is a type of job, the body is its YAML.
+CELLS = dict.fromkeys(("job", "pipeline", "sweep"), "job create")
 
 
 @cache
@@ -282,6 +283,7 @@ def help_text(name: str = "") -> str:
     return "\n".join(
         [
             "%aml COMMAND … | %%aml job … above a Python or YAML cell",
+            "%%aml sweep … or %%aml pipeline … above the YAML of one",
             "",
             *_listing(here),
             "",

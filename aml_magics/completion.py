@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from aml_magics import session as sessions
-from aml_magics.commands import SHARED, Command, Flag, commands, flags_of, groups, parse_flags
+from aml_magics.commands import (
+    CELLS,
+    SHARED,
+    Command,
+    Flag,
+    commands,
+    flags_of,
+    groups,
+    parse_flags,
+)
 from aml_magics.errors import AmlError
 from aml_magics.session import Session
 
@@ -43,8 +52,9 @@ def complete(line: str, cursor: int) -> tuple[str, list[str]] | None:
     if not match:
         return None
     *before, word = re.split(r"\s+", match.group(1).lstrip())
-    found = [text for text in _candidates(before, word) if text.startswith(word)]
-    return word, found
+    cells = CELLS if not before and line.lstrip().startswith("%%") else ()
+    found = {text for text in (*_candidates(before, word), *cells) if text.startswith(word)}
+    return word, sorted(found)
 
 
 def _candidates(before: list[str], word: str) -> list[str]:
@@ -70,7 +80,10 @@ def _command(before: list[str]) -> Command | None:
 
 
 def _is_cell_job(before: list[str]) -> bool:
-    return before[:1] == ["job"] and len(before) > 1 and before[1].startswith("-")
+    """Whether the words are a job's that is in the cell: of a group's other words, flags only."""
+    if not before or before[0] not in CELLS:
+        return False
+    return before[0] not in groups() or (len(before) > 1 and before[1].startswith("-"))
 
 
 def _next_words(before: list[str]) -> list[str]:

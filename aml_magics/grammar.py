@@ -77,6 +77,8 @@ def parse(line: str, namespace: Mapping[str, Any], *, cell: bool = False) -> Cal
     function(command)
     options = _options(command, rest)
     _check_required(command, options)
+    if words[0] in CELLS and words[0] not in groups():
+        options["job_type"] = words[0]
     return Call(command, options)
 
 
@@ -90,12 +92,14 @@ def _command_name(words: list[Any], cell: bool) -> tuple[str, list[Any]]:
     if not words or plain[0] in {"help", "--help", "-h"}:
         return " ".join(plain[1:]), ["--help"]
     group = plain[0]
+    if cell and group in CELLS and (len(words) == 1 or plain[1].startswith("-")):
+        return CELLS[group], words[1:]
     verbs = groups().get(group, [])
+    if group in CELLS and not verbs:
+        raise BadCommand(f"'{group}' goes above a cell", hint=f"%%aml {group}, and YAML below it")
     if not verbs:
         names = [*commands(), *groups()]
         raise BadCommand(f"no command '{group}'", did_you_mean(group, names) or "%aml lists them")
-    if cell and group in CELLS and (len(words) == 1 or plain[1].startswith("-")):
-        return CELLS[group], words[1:]
     if len(words) == 1 or plain[1] in {"--help", "-h"}:
         return group, []
     hint = did_you_mean(plain[1], verbs, before=group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from itertools import islice
@@ -80,6 +81,16 @@ class Job(Record):
         outputs = self.properties.get("outputs") or {}
         return {name: str(output.get("uri") or "") for name, output in outputs.items()}
 
+    @property
+    def best_trial(self) -> dict[str, Any] | None:
+        """Of a sweep, so far: ``name``, ``parameters`` and ``score`` of its best trial."""
+        found = self.properties.get("properties") or {}
+        name = found.get("best_child_run_id")
+        if not name:
+            return None
+        text = (self.properties.get("tags") or {}).get(f"_aml_system_{name}") or "{}"
+        return {"name": name, "parameters": json.loads(text), "score": float(found["score"])}
+
     def wait(self) -> Job:
         """Wait until it ends.
 
@@ -100,6 +111,17 @@ class Job(Record):
     def _logged(self, kind: str) -> list[dict[str, Any]]:
         return list(self.run.get("data", {}).get(kind, []))
 
+    @property
+    def _is_sweep(self) -> bool:
+        return str(self.properties.get("jobType")).lower() in {"sweep", "hyperdrive"}
+
+    def _best(self) -> str:
+        """The best trial in a line; that there is none, once the sweep has ended."""
+        metric = (self.properties.get("objective") or {}).get("primaryMetric", "score")
+        if best := self.best_trial:
+            return f"{best['name']}: {brief(best['parameters'])} → {metric}={best['score']:.4g}"
+        return "" if self.status in logs.LIVE else f"none: no trial has reported {metric}"
+
     def _title(self) -> str:
         return f"Job {self.name} · {self.status}"
 
@@ -114,7 +136,8 @@ class Job(Record):
             ("type", brief(properties.get("jobType"))),
             ("compute", brief(properties.get("computeId")).rpartition("/")[2]),
             ("inputs", brief({name: _short(value) for name, value in values.items()})),
-            ("steps", _counts(self.children)),
+            ("trials" if self._is_sweep else "steps", _counts(self.children)),
+            ("best trial", self._best() if self._is_sweep else ""),
             ("metrics", ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items())),
             ("description", brief(properties.get("description"))),
             ("created", _time(self.data)),
@@ -170,13 +193,22 @@ def show(session: Session, *, name: str) -> Job:
 def children(session: Session, name: str) -> pd.DataFrame:
     """The child jobs of a pipeline, a sweep or an AutoML job, oldest first.
 
+    Trials of a sweep have a column for each hyperparameter.
+
     Raises: NotFound: there is no such job.
     """
     import pandas as pd
 
     runs = list(rest.history_pages(session, f"runs/{name}/children"))
-    rows = [{"name": run["runId"], **_row(_step(run)), "created": _when(run)} for run in runs]
-    return pd.DataFrame(rows[::-1], columns=["name", *COLUMNS, "created"])
+    tried = [json.loads((run.get("tags") or {}).get("hyperparameters") or "{}") for run in runs]
+    rows = [
+        {"name": run["runId"], **_row(_step(run)), **parameters, "created": _when(run)}
+        for run, parameters in zip(runs, tried, strict=True)
+    ]
+    searched = dict.fromkeys(name for parameters in tried for name in parameters)
+    return pd.DataFrame(
+        rows[::-1], columns=[*dict.fromkeys(("name", *COLUMNS, *searched, "created"))]
+    )
 
 
 def _row(properties: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def create(
     tell: jobs.Tell,
     origin: cells.Origin | None = None,
     cell: str | None = None,
+    job_type: str = "",
     file: list[str] | None = None,
     overrides: list[str] | None = None,
     inputs: list[Any] | None = None,
@@ -40,13 +41,15 @@ def create(
 ) -> jobs.Job:
     """Create a job from a cell (Python or YAML) or from a YAML file, and follow it.
 
-    A cell is followed unless ``no_wait``, a file when ``stream``. The flags from ``name`` to
+    A cell is followed unless ``no_wait``, a file when ``stream``. A cell that says its ``job_type``
+    is YAML, which need not say it again. The flags from ``name`` to
     ``tags`` win over what the YAML says, ``overrides`` (``--set``) over both.
 
     Raises: BadCommand, BadInput: what was given cannot be used. JobFailed: it was followed and
         ended otherwise than completed. Detached: the wait was interrupted.
     """
     keep = outputs or []
+    cell = cells.typed(cell, job_type) if cell is not None and job_type else cell
     _check(cell, file, keep, no_wait)
     changes = {
         "name": name,
