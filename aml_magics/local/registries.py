@@ -146,9 +146,10 @@ def import_asset(call: Call) -> Response:
     id_ = f"{call.workspace.id}/{kind}/{name}/versions/{version}"
     if call.local.store.get(id_):
         raise ArmError(409, "UserError", f"The registry has {name}:{version} already.", "Conflict")
-    properties = _copied(call, row)
+    properties = {**_copied(call, row), "originAssetId": asked["sourceAssetId"]}
     assets.register(call.local, call.workspace, kind, name, properties, version=version)
-    headers = {"Location": arm.lro_headers(call, f"{id_}/import", "assetstore")["Location"]}
+    headers = arm.lro_headers(call, f"{id_}/import", "assetstore")
+    headers.pop("Azure-AsyncOperation")  # registries tell the one place only
     return Response(b"null", 202, headers, "application/json")
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
+from tests.sdk import places
 from tests.sdk.contract import Exchange, exchanges
 from tests.sdk.scenes import (
     ACTIONS,
@@ -294,130 +294,29 @@ def dependent(field: str) -> Any:
     return make
 
 
-# Storage
-
-_BLOCK = {"x-ms-blob-type": "BlockBlob"}
-_RANGE = {"x-ms-range": "bytes=0-33554431"}
-
-
-def upload(scene: Scene, exchange: Exchange) -> Needs:
-    """A new container and the signature that may write to it, if the client had one."""
-    if "sig" not in exchange.query:
-        return Needs(headers=_BLOCK)
-    path = f"{scene.ws}/codes/thing/versions/1/startPendingUpload"
-    pending = scene.do("POST", path, {"pendingUploadType": "TemporaryBlobReference"}).json()
-    uri = urlsplit(pending["blobReferenceForConsumption"]["credential"]["sasUri"])
-    names, query = {"container": uri.path.strip("/")}, dict(parse_qsl(uri.query))
-    signed = {key: value for key, value in query.items() if key in exchange.query}
-    return Needs(names=names, query={**signed, "sig": query["sig"]}, headers=_BLOCK)
-
-
-def blob(content: bytes, **headers: str) -> Any:
-    """A blob that is there with some content."""
-
-    def make(scene: Scene, exchange: Exchange) -> Needs:
-        needs = upload(scene, exchange)
-        scene.put_blob(path_of(scene, exchange.url, needs.names).strip("/"), content)
-        return needs._replace(headers=headers)
-
-    return make
-
-
-def container_there(scene: Scene, exchange: Exchange) -> Needs:
-    scene.do("PUT", f"{scene.blobs}/testblob?restype=container")
-    return Needs()
-
-
-def file_system(scene: Scene, exchange: Exchange) -> Needs:
-    """A container in the words of Data Lake Storage, and what the recorded step comes after."""
-    kind = "directory" if exchange.url.endswith(("_dir", "gof")) else "file"
-    path = path_of(scene, exchange.url, {})
-    url = f"https://{scene.account}.dfs.core.windows.net{path}"
-    if exchange.method == "PATCH":
-        scene.do("PUT", f"{url}?resource=file")
-    if exchange.status == 202:
-        return Needs(query={"action": "append"})
-    if exchange.method == "PATCH":
-        scene.do("PATCH", f"{url}?action=append&position=0", CONTENT)
-        return Needs(query={"action": "flush", "position": str(len(CONTENT))})
-    return Needs(query={"resource": kind})
-
-
-# Registries
-
-
-def registry(scene: Scene, exchange: Exchange) -> Needs:
-    storage = {"storageAccountHnsEnabled": False, "storageAccountType": "standard_lrs"}
-    details = {
-        "location": "eastus",
-        "acrDetails": [{"systemCreatedAcrAccount": {"acrAccountSku": "Premium"}}],
-        "storageAccountDetails": [{"systemCreatedStorageAccount": storage}],
-    }
-    asked = {"regionDetails": [details], "managedResourceGroupTags": {"team": "a"}}
-    scene.do("PUT", scene.registry, {"location": "eastus", "properties": asked})
-    return Needs()
-
-
-def in_registry(scene: Scene, exchange: Exchange) -> Needs:
-    """The asset that the URL names, put by the recorded request before this one."""
-    registry(scene, exchange)
-    kind = exchange.label.split("/")[2]
-    puts = [one for one in exchanges() if f"PUT /REG/{kind}/" in one.label and one.status == 202]
-    shape = [one for one in puts if one.number < exchange.number or one is puts[0]][-1:]
-    body = request_body(scene, shape[0], Needs()) if shape else _MODEL
-    scene.do("PUT", f"{scene.registry}/{kind}/thing/versions/1", body)
-    return Needs()
-
-
-_MODEL = {
-    "properties": {
-        "modelUri": "https://x.blob.core.windows.net:443/c/f",
-        "modelType": "mlflow_model",
-        "flavors": {"sklearn": {"data": {"sklearn_version": "1"}}},
-    }
-}
-
-
-def registry_operation(scene: Scene, exchange: Exchange) -> Needs:
-    registry(scene, exchange)
-    answer = scene.do(
-        "GET" if exchange.status == 404 else "PUT", scene.registry, {"properties": {}}
-    )
-    return Needs(url=answer.headers["Azure-AsyncOperation"])
-
-
-def write_operation(kind: str) -> Any:
-    """The operation by which an asset is written to a registry."""
-
-    def make(scene: Scene, exchange: Exchange) -> Needs:
-        registry(scene, exchange)
-        path = f"{scene.registry}/{kind}/thing/versions/1"
-        return Needs(url=scene.do("PUT", path, scene.body(f"{kind}/versions")).headers["Location"])
-
-    return make
-
-
 STATES: tuple[tuple[str, Any], ...] = (
     # storage
-    (r"^(HEAD|GET) /\S*/?\{?\w+\}?\S* 416", blob(b"", **_RANGE)),
-    (r"^GET /\S+ 206", blob(CONTENT, **_RANGE)),
+    (r"^(HEAD|GET) /\S*/?\{?\w+\}?\S* 416", places.blob(b"", **places.RANGE)),
+    (r"^GET /\S+ 206", places.blob(CONTENT, **places.RANGE)),
     (r"^GET /azureml/ExperimentRun/dcid.0+/", job_log),
-    (r"^(GET|HEAD) /\S+/(LocalUpload|ExperimentRun)/\S+ 200", blob(CONTENT)),
-    (r"^PUT /(\{container\}|testblob)/\S+ 200", blob(CONTENT)),
-    (r"^PUT /testblob 409", container_there),
-    (r"^(PUT|PATCH) /testblob/LocalUpload%2F", file_system),
-    (r"^(PUT|HEAD) /(\{container\}|testblob|silo-container\d+)/", upload),
-    (r"^GET /testblob 200", container_there),
+    (r"^(GET|HEAD) /\S+/(LocalUpload|ExperimentRun)/\S+ 200", places.blob(CONTENT)),
+    (r"^PUT /(\{container\}|testblob)/\S+ 200", places.blob(CONTENT)),
+    (r"^PUT /testblob 409", places.container_there),
+    (r"^(PUT|PATCH) /testblob/LocalUpload%2F", places.file_system),
+    (r"^(PUT|HEAD) /(\{container\}|testblob|silo-container\d+)/", places.upload),
+    (r"^GET /testblob 200", places.container_there),
     (r"^GET /(\{container\}|azureml) 200", nothing),
     # registries
-    (r"GET /REG/\S+ 404", registry),
-    (r"GET /REG/", in_registry),
-    (r"^(GET|DELETE) /REG ", registry),
-    (r"/REG/", registry),
-    (r"/registries/\{registrie\}/discovery", registry),
-    (r"/registryOperationsStatus/", registry_operation),
-    (r"/assetstore/", write_operation("data")),
-    (r"/environment/", write_operation("environments")),
+    (r"GET /REG/\S+ 404", places.registry),
+    (r"POST /REG/import", places.sharing),
+    (r"/assetstore/\S+ 204|GET /REG/models/", places.shared),
+    (r"GET /REG/", places.in_registry),
+    (r"^(GET|DELETE) /REG ", places.registry),
+    (r"/REG/", places.registry),
+    (r"/registries/\{registrie\}/discovery", places.registry),
+    (r"/registryOperationsStatus/", places.registry_operation),
+    (r"/assetstore/", places.write_operation("data")),
+    (r"/environment/", places.write_operation("environments")),
     # operations
     (r"/mfeOperationsStatus/", put_operation("Azure-AsyncOperation")),
     (r"/mfeOperationResults/\S+ 202", busy_operation),
