@@ -8,7 +8,6 @@ from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, datastores, doors, identity, signatures
 from aml_magics.local.controllers import online
-from aml_magics.local.controllers.run import TERMINAL, Job
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     PROVIDER,
@@ -132,9 +131,7 @@ def delete(call: Call) -> Response:
     for endpoint in store.children(ws.id, "onlineEndpoints"):
         for deployment in store.children(endpoint.id, online.KIND):
             call.local.online.remove(deployment.id)
-    for job in store.children(ws.id, "jobs"):
-        if job.properties["status"] not in TERMINAL:
-            call.local.jobs.cancel(Job(ws, job.name))
+    call.local.jobs.clear(ws)
     store.delete(ws.id)
     store.note(ws.id, "deleted", True)
     call.local.mlflow.forget(ws.account)

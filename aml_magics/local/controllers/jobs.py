@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from aml_magics.local.controllers.command import CommandRun
@@ -12,11 +13,13 @@ from aml_magics.local.controllers.pipeline import PipelineRun
 from aml_magics.local.controllers.run import TERMINAL, Canceled, Failed, Job, Parent, Run
 from aml_magics.local.controllers.sweep import SweepRun
 from aml_magics.local.store import Body
+from aml_magics.local.wire import Workspace
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 MEDIUM = 2
+CLEAR_SECONDS = 30.0  # to end what runs in a workspace
 log = logging.getLogger(__name__)
 
 # What sees jobs of each type through.
@@ -100,6 +103,20 @@ class Jobs:
             run.stop(Canceled())
         for one in waiting:
             one.run.end(Canceled())
+
+    def clear(self, ws: Workspace) -> None:
+        """Cancel all jobs of a workspace, those of pipelines too, and wait for their end."""
+        limit = time.monotonic() + CLEAR_SECONDS
+        while (jobs := self._of(ws)) and time.monotonic() < limit:
+            for job in jobs:
+                self.cancel(job)
+            time.sleep(0.05)
+
+    def _of(self, ws: Workspace) -> list[Job]:
+        with self._lock:
+            jobs = [run.job for run in self._running.values()]
+            jobs += [waiting.run.job for waiting in self._queue]
+        return [job for job in jobs if job.ws.id.lower() == ws.id.lower()]
 
     def wake(self, id: str) -> None:  # noqa: A002 (ARM's word)
         """Tell the parent with this id, if it is a job that runs, that a child has ended."""
