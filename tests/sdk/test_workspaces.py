@@ -8,7 +8,7 @@ from uuid import uuid4
 import mlflow
 import psutil
 import pytest
-from azure.ai.ml import command
+from azure.ai.ml import command, dsl
 from azure.ai.ml.constants import WorkspaceKind
 from azure.ai.ml.entities import Data, Environment, FeatureStore, Hub, Project, Workspace
 from azure.core.exceptions import ResourceNotFoundError
@@ -73,11 +73,17 @@ def test_creating_what_was_made_on_demand_changes_it(client):
     assert made.display_name == "New"
 
 
-def test_what_runs_in_a_deleted_workspace_is_ended(client):
+@pytest.mark.parametrize("in_a_pipeline", [False, True])
+def test_what_runs_in_a_deleted_workspace_is_ended(client, in_a_pipeline):
     environment = Environment(image="none.invalid/none")
     sleep = command(command="sleep 602", environment=environment, compute="cpu")
-    job = client.jobs.create_or_update(sleep)
-    while client.jobs.get(job.name).status != "Running":
+
+    @dsl.pipeline
+    def steps():
+        sleep()
+
+    client.jobs.create_or_update(steps() if in_a_pipeline else sleep)
+    while not sleeping():
         time.sleep(0.05)
     client.workspaces.begin_delete(client.workspace_name, delete_dependent_resources=False).result()
     deadline = time.monotonic() + 20
