@@ -98,7 +98,7 @@ NOTES = {
     "online_deployments": "MLflow models are served; scoring scripts are refused.",
     "schedules": (
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "
-        "monitors and data imports are stored only. As on Azure, days of the month and months of a "
+        "monitors are stored only. As on Azure, days of the month and months of a "
         "cron expression count as `*`."
     ),
     "workspaces": (

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aml_magics.local import external, uris
+from aml_magics.local import external, mltables, uris
 from aml_magics.local import run as cloud
 from aml_magics.local.controllers.run import Failed, Job
 from aml_magics.local.store import Body
@@ -79,6 +79,9 @@ def _input(local: Local, job: Job, place: Path, given: Body) -> str:
         return str(given["value"])
     path = external.local_path(local, job.ws, given["uri"])
     place.parent.mkdir(parents=True, exist_ok=True)
+    if given["jobInputType"] == "mltable" and path.is_dir():
+        mltables.place(local, job.ws, path, place)
+        return str(place)
     if path.is_file():
         place.mkdir()
         place = place / path.name
