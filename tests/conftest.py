@@ -111,6 +111,19 @@ def strict_client(strict_address, monkeypatch):
 
 
 @pytest.fixture
+def client_without(home, monkeypatch, tmp_path):
+    """The unmodified SDK on a workspace of one's own whose interpreter lacks a package."""
+
+    def call(package):
+        text = f"import sys\nsys.modules[{package!r}] = None\n"
+        (tmp_path / "sitecustomize.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        return client_of(connect(daemon.ensure(home), monkeypatch))
+
+    return call
+
+
+@pytest.fixture
 def arm(address, connection):
     """Send a request past the SDK; a path that begins with `./` is inside the workspace."""
     scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]

@@ -94,7 +94,10 @@ NOTES = {
         "The workspace's own hold files; others are places elsewhere, which `AML_LOCAL_DATA` has."
     ),
     "environments": "A conda file is built; an image or a curated name is the daemon's Python.",
-    "jobs": "Command, pipeline and sweep jobs and parallel and data transfer steps run, no others.",
+    "jobs": (
+        "Command, pipeline and sweep jobs and parallel and data transfer steps run, Spark jobs "
+        "with the extra `spark`; no others."
+    ),
     "online_deployments": "MLflow models are served; scoring scripts are refused.",
     "schedules": (
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "

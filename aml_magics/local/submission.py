@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aml_magics.local import bodies
-from aml_magics.local.controllers import graph, parallel, transfer, trials
+from aml_magics.local.controllers import graph, parallel, spark, transfer, trials
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import ArmError, bad_request
@@ -166,6 +166,11 @@ def _check_sweep(local: Local, job: Job, asked: Body) -> None:
     trials.check(job, asked)
 
 
+def _check_spark(local: Local, job: Job, asked: Body) -> None:
+    _check_fields(asked)
+    spark.check(local, job, asked)
+
+
 _OUTPUT: Body = {"description": None, "mode": "ReadWriteMount"}
 _COMMON: Body = {
     "description": None,
@@ -202,10 +207,25 @@ _SWEEP: Body = {
     "trial": {},
 }
 _PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
+_SPARK: Body = {
+    "codeId": None,
+    "environmentId": None,
+    "environmentVariables": {},
+    "entry": None,
+    "args": None,
+    "conf": {},
+    "pyFiles": None,
+    "jars": None,
+    "files": None,
+    "archives": None,
+    "queueSettings": None,
+    "resources": None,
+}
 KINDS: dict[str, Kind] = {
     "Command": Kind(_COMMAND, _check_command),
     "DataTransfer": Kind(_COMMAND, transfer.check),
     "Parallel": Kind(_COMMAND, parallel.check),
+    "Spark": Kind(_SPARK, _check_spark),
     "Pipeline": Kind(_PIPELINE, graph.check, False, "azureml.PipelineRun", "Pipeline"),
     "Sweep": Kind(_SWEEP, _check_sweep, True, "hyperdrive", "HyperDrive", of_trials=True),
 }

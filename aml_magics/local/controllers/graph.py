@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aml_magics.local import uris
-from aml_magics.local.controllers import transfer
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body
 from aml_magics.local.wire import ArmError, Workspace, bad_request
@@ -241,20 +240,16 @@ def check(local: Local, job: Job, asked: Body) -> None:
 
     Raises: ArmError 400, 404, 501.
     """
+    from aml_magics.local.controllers import steps
+
     nodes, spec = pipeline(local, job.ws, asked)
     known = {**(spec.get("inputs") or {}), **(asked.get("inputs") or {})}
     for node in nodes.values():
+        steps.check(local, job, node)
         _check_node(node, nodes, known)
-        if node.kind == "data_transfer":
-            transfer.check(local, job, transfer.step(node.body, node.spec))
 
 
 def _check_node(node: Node, nodes: Mapping[str, Node], known: Mapping[str, Any]) -> None:
-    from aml_magics.local.controllers.steps import STEPS
-
-    if node.kind not in STEPS and node.kind not in CONTROL:
-        message = f"The local workspace does not run pipeline steps of type {node.kind}."
-        raise ArmError(501, "NotImplemented", f"{message} Step {node.name} is one.")
     declared = node.spec.get("inputs")
     for name in node.body.get("inputs") or {}:
         if declared is not None and name not in declared:

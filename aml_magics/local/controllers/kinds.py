@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aml_magics.local.controllers import parallel, transfer
+from aml_magics.local.controllers import parallel, spark, transfer
 from aml_magics.local.store import Body
 
 
@@ -17,4 +17,5 @@ AS_COMMAND: dict[str, Callable[[Body], Body]] = {
     "Command": _command,
     "DataTransfer": transfer.as_command,
     "Parallel": parallel.as_command,
+    "Spark": spark.as_command,
 }

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aml_magics.local.controllers import graph, spaces, transfer
+from aml_magics.local.controllers import graph, spaces, spark, transfer
 from aml_magics.local.controllers.graph import Node, Scope
+from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body
 from aml_magics.local.submission import default_uri
+from aml_magics.local.wire import ArmError
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
 
 # What a step may say otherwise than its component: names there → names in a job.
 _SETTINGS = {
@@ -145,6 +150,22 @@ def _data_transfer(node: Node, pipeline: Body) -> Body:
     return transfer.step(node.body, node.spec)
 
 
+def _spark(node: Node, pipeline: Body) -> Body:
+    body, spec = node.body, node.spec
+    conf = {**(spec.get("conf") or {}), **(body.get("conf") or {})}
+    asked = {name: body.get(name) or spec.get(name) for name in _SPARK}
+    return {
+        "jobType": "Spark",
+        "codeId": spec.get("code"),
+        "environmentId": body.get("environment") or spec.get("environment"),
+        **camel({name: value for name, value in asked.items() if value}),
+        "conf": conf,
+    }
+
+
+_SPARK = ("entry", "args", "py_files", "jars", "files", "archives", "identity", "resources")
+
+
 def _pipeline(node: Node, pipeline: Body) -> Body:
     settings = {**(pipeline.get("settings") or {}), **(node.spec.get("settings") or {})}
     return {"jobType": "Pipeline", "settings": settings}
@@ -163,10 +184,26 @@ def camel_name(name: str) -> str:
     return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
 
 
+def check(local: Local, job: Job, node: Node) -> None:
+    """Refuse a step of a pipeline job whose type, or what it needs, is not to be had here.
+
+    Raises: ArmError 400, 501.
+    """
+    if node.kind not in STEPS and node.kind not in graph.CONTROL:
+        message = f"The local workspace does not run pipeline steps of type {node.kind}."
+        raise ArmError(501, "NotImplemented", f"{message} Step {node.name} is one.")
+    if node.kind in _CHECKS:
+        _CHECKS[node.kind](local, job, STEPS[node.kind](node, {}))
+
+
+_CHECKS = {"data_transfer": transfer.check, "spark": spark.check_installed}
+
+
 STEPS: dict[str, Callable[[Node, Body], Body]] = {
     "command": _command,
     "data_transfer": _data_transfer,
     "parallel": _parallel,
+    "spark": _spark,
     "pipeline": _pipeline,
     "sweep": _sweep,
 }
