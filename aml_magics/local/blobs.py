@@ -156,7 +156,7 @@ async def _put(call: Call, path: Path, note: str) -> Response:
     kind = call.request.headers.get("x-ms-blob-type", "BlockBlob")
     if kind != "BlockBlob" or "x-ms-copy-source" in call.request.headers:
         raise ArmError(501, "NotImplemented", f"Blobs of type {kind}, or copied from a URL.")
-    return await _receive(call, lambda temporary: _place(call, temporary, path, note))
+    return await _receive(call, lambda temporary: place(call, temporary, path, note))
 
 
 async def _put_block(call: Call, path: Path, note: str) -> Response:
@@ -181,7 +181,7 @@ def _commit_blocks(call: Call, path: Path, note: str, body: bytes) -> Response:
     files = [blocks / _block_name(name) for name in names]
     if not all(file.exists() for file in {*files}):
         raise BlobError(400, "InvalidBlockList", "A block of the list was not uploaded.")
-    return incoming.join(call.local, files, lambda made: _place(call, made, path, note))
+    return incoming.join(call.local, files, lambda made: place(call, made, path, note))
 
 
 async def _put_metadata(call: Call, path: Path, note: str) -> Response:
@@ -199,10 +199,10 @@ def _change_metadata(call: Call, path: Path, note: str) -> Response:
 
 
 async def _delete(call: Call, path: Path, note: str) -> Response:
-    return await run_in_threadpool(_remove, call, path, note)
+    return await run_in_threadpool(remove, call, path, note)
 
 
-def _remove(call: Call, path: Path, note: str) -> Response:
+def remove(call: Call, path: Path, note: str) -> Response:
     """Remove a blob, and the folders that were there for it alone."""
     container = uris.container(call.local, call.path["account"], call.path["container"])
     with call.local.incoming.placing:
@@ -226,7 +226,7 @@ async def _receive(call: Call, place: Callable[[Path], T]) -> T:
         raise BlobError(400, "Md5Mismatch", "The content does not fit its Content-MD5.") from exc
 
 
-def _place(call: Call, temporary: Path, path: Path, note: str) -> Response:
+def place(call: Call, temporary: Path, path: Path, note: str) -> Response:
     """Make a finished file the blob, with all that is to be remembered of it, in one step."""
     store, kept, key = call.local.store, _kept(call), _key(temporary.stat())
     with call.local.incoming.placing:

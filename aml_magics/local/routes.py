@@ -15,9 +15,8 @@ from aml_magics.local import (
     arm,
     assets,
     batch,
-    blobs,
     computes,
-    containers,
+    datalake,
     datastores,
     endpoints,
     groups,
@@ -61,6 +60,8 @@ _VERSIONED = (
     "{ws}/(?P<collection>codes|components|data|environments|featuresets|featurestoreEntities"
     "|models)"
 )
+
+_STORAGE = "/(?:blob|dfs)/{account}/{container}"
 
 _STORED = (
     "{ws}/(?P<collection>schedules|batchEndpoints|connections|outboundRules|serverlessEndpoints"
@@ -221,7 +222,7 @@ ROUTES: tuple[Route, ...] = (
     ("PUT", _PROXY + "/{rest:path}", mlflow.put_artifact),
     ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
     ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
-    # blob storage
-    ("GET HEAD PUT DELETE", "/blob/{account}/{container}", containers.request),
-    ("GET HEAD PUT DELETE", "/blob/{account}/{container}/{name:path}", blobs.blob),
+    # blob and Data Lake storage
+    ("GET HEAD PUT DELETE", _STORAGE, datalake.filesystem),
+    ("GET HEAD PUT PATCH DELETE", _STORAGE + "/{name:path}", datalake.path),
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SAS_VERSION = "2021-08-06"
 UNSPEAKABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
-PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "wc", "DELETE": "d"}
+PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "wc", "PATCH": "wa", "DELETE": "d"}
 
 
 class BlobError(ArmError):
@@ -87,7 +87,7 @@ def _check_sas(call: Call, key: str, query: dict[str, str], place: str, name: st
     if query.get("sr") == "b":
         place = f"{place}/{name}"
     needed, granted = PERMISSIONS[call.request.method], query.get("sp", "")
-    if call.query.get("comp") == "list":
+    if call.query.get("comp") == "list" or (needed == "r" and "resource" in call.query):
         needed = "l"
     if query.get("se", "") < datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"):
         raise BlobError(403, "AuthenticationFailed", "The signature has expired.")

@@ -112,7 +112,8 @@ def _datastore(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
     row = local.store.get(f"{ws.id}/datastores/{name}")
     if row is None:
         raise not_found(f"Could not find datastore: {name}.")
-    place = row.properties.get("containerName") or row.properties.get("fileShareName")
+    fields = ("containerName", "fileShareName", "filesystem")
+    place = next((row.properties[field] for field in fields if row.properties.get(field)), None)
     if row.properties.get("accountName") != ws.account or not place:
         raise bad_request(f"Datastore {name} is not on this machine.")
     return below(container(local, ws.account, place), path)
@@ -213,8 +214,13 @@ _FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...
     ),
     (r"runs:/(?P<job>[^/]+)/(?P<path>.*)$", _run_artifact),
     (
-        r"https://(?P<account>aml[0-9a-f]{21})\.blob\.core\.windows\.net(?::443)?"
+        r"https://(?P<account>aml[0-9a-f]{21})\.(?:blob|dfs)\.core\.windows\.net(?::443)?"
         r"/(?P<container>[^/?]+)/?(?P<path>[^?]*)",
+        _blob,
+    ),
+    (
+        r"(?:wasb|abfs)s?://(?P<container>[^@/]+)@(?P<account>aml[0-9a-f]{21})"
+        r"\.(?:blob|dfs)\.core\.windows\.net/(?P<path>.*)",
         _blob,
     ),
     (r"mlflow-artifacts:/+(?P<path>aml.*)$", _proxied),
