@@ -1,7 +1,9 @@
 """Parallel steps of pipelines through the unmodified SDK, with real entry scripts."""
 
 import textwrap
+import time
 
+import psutil
 import pytest
 from azure.ai.ml import Input, Output, dsl, load_job
 from azure.ai.ml.entities import Environment
@@ -182,6 +184,102 @@ def test_too_many_failures_end_the_job(settings, arguments, reason, run, paralle
     job = run(parallel(script, numbers, mini_batch_size="5", arguments=arguments, **settings))
     assert job.status == "Failed"
     assert reason in why(job)
+
+
+def test_a_mini_batch_is_tried_again(run, parallel, numbers, rows):
+    script = """
+        from pathlib import Path
+
+        def run(mini_batch):
+            for path in map(Path, mini_batch):
+                tried = Path(TRIED, path.name)
+                if not tried.exists():
+                    tried.touch()
+                    raise RuntimeError("not yet")
+            return [Path(path).name for path in mini_batch]
+    """
+    tried = numbers.parent / "tried"
+    tried.mkdir()
+    script = f"TRIED = {str(tried)!r}\n" + textwrap.dedent(script)
+    retry = {"max_retries": 1, "timeout": 30}
+    settings = {"mini_batch_error_threshold": 0, "retry_settings": retry}
+    job = run(parallel(script, numbers, mini_batch_size="1", **settings))
+    assert job.status == "Completed"
+    assert rows(job) == [f"{number}.txt" for number in range(10)]
+
+
+def test_settings_may_be_inputs_of_the_pipeline(run, tmp_path, numbers, why):
+    (tmp_path / "few.py").write_text("def run(mini_batch):\n    return mini_batch[1:]\n")
+    task = RunFunction(code=str(tmp_path / "few.py"), entry_script="few.py")
+    task.environment = ENVIRONMENT
+    step = parallel_run_function(
+        name="few",
+        inputs={"data": Input(type="uri_folder")},
+        input_data="${{inputs.data}}",
+        instance_count=1,
+        task=task,
+    )
+
+    @dsl.pipeline(compute="cpu")
+    def whole(most: int, data: Input):
+        few = step(data=data)
+        few.error_threshold = most
+
+    data = Input(type="uri_folder", path=str(numbers))
+    assert run(whole(1, data)).status == "Completed"
+    assert "error_threshold is 0" in why(run(whole(0, data)))
+
+
+def test_cancelling_ends_the_workers(client, ended, parallel, numbers):
+    script = """
+        import os, time
+        from pathlib import Path
+
+        def run(mini_batch):
+            Path(PIDS, str(os.getpid())).touch()
+            time.sleep(600)
+    """
+    pids = numbers.parent / "pids"
+    pids.mkdir()
+    script = f"PIDS = {str(pids)!r}\n" + textwrap.dedent(script)
+    job = client.jobs.create_or_update(parallel(script, numbers, mini_batch_size="1"))
+    deadline = time.monotonic() + 120
+    while len(names := [path.name for path in pids.iterdir()]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    client.jobs.begin_cancel(job.name).result()
+    assert ended(job).status == "Canceled"
+    assert not any(psutil.pid_exists(int(name)) for name in names)
+
+
+def test_an_empty_input_fails_the_job(run, tmp_path, why):
+    (tmp_path / "score.py").write_text(textwrap.dedent(NAMES))
+    pipeline = tmp_path / "pipeline.yml"
+    pipeline.write_text("""
+type: pipeline
+settings: {default_compute: azureml:cpu}
+jobs:
+  prepare:
+    type: command
+    command: echo nothing
+    environment: {image: none.invalid/none}
+    outputs: {files: {type: uri_folder}}
+  score:
+    type: parallel
+    inputs: {files: {type: uri_folder, path: "${{parent.jobs.prepare.outputs.files}}"}}
+    outputs: {rows: {type: uri_file}}
+    input_data: ${{inputs.files}}
+    mini_batch_size: "1"
+    resources: {instance_count: 1}
+    task:
+      type: run_function
+      code: .
+      entry_script: score.py
+      environment: {image: none.invalid/none}
+""")
+    job = run(load_job(pipeline))
+    assert job.status == "Failed"
+    assert "Its input is empty" in why(job)
 
 
 def test_an_init_that_fails_ends_the_job_with_its_reason(run, parallel, numbers, why):
