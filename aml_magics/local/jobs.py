@@ -27,10 +27,32 @@ def put(call: Call) -> Response:
         return _change(call, asked)
     if not NAME.fullmatch(call.path["name"]):
         raise bad_request(f"The job name {call.path['name']!r} is not valid.")
-    asked["services"] = asked_services(asked)
+    asked = afresh(asked)
     job = Job(call.workspace, call.path["name"])
     resource = submission.create(call.local, job, asked)
     return arm.answer(_shown(call, resource), True, call)
+
+
+def afresh(asked: Body) -> Body:
+    """A job as it was asked for, without what a client has copied from the run of another one.
+
+    Raises: ArmError 400: its services are none.
+    """
+    facts, tags, outputs = (asked.get(key) or {} for key in ("properties", "tags", "outputs"))
+    return {
+        **asked,
+        "properties": {key: value for key, value in facts.items() if key not in PROTECTED},
+        "tags": {key: value for key, value in tags.items() if not key.startswith("_aml_system_")},
+        "outputs": {name: _output_afresh(name, output) for name, output in outputs.items()},
+        "services": asked_services(asked),
+    }
+
+
+def _output_afresh(name: str, output: Any) -> Any:
+    """An output that is put where its own job's outputs are, not those of the job it is from."""
+    other = re.compile(rf"azureml://datastores/\w+/paths/azureml/[\w.-]+/{re.escape(name)}/.*")
+    is_copied = isinstance(output, dict) and other.fullmatch(str(output.get("uri")))
+    return {**output, "uri": None} if is_copied else output
 
 
 def asked_services(asked: Body) -> Body:

@@ -61,7 +61,7 @@ def test_the_best_trial_is_told_with_its_parameters(client, connection, arm, run
     assert json.loads(client.jobs.get(names[1]).tags["hyperparameters"]) == {"x": 3}
     trial = arm("GET", f"./jobs/{names[1]}").json()["properties"]
     assert trial["parameters"] == {"x": 3}
-    assert trial["inputs"]["x"] == {"jobInputType": "literal", "value": "3"}
+    assert trial["inputs"]["x"]["value"] == "3"
     tags = MlflowClient(connection.tracking_uri).get_run(names[1]).data.tags
     assert json.loads(tags["hyperparameters"]) == {"x": 3}
     assert (tags["mlflow.parentRunId"], tags["mlflow.rootRunId"]) == (job.name, job.name)
@@ -158,6 +158,19 @@ def test_an_output_with_a_place_is_put_there(client, arm, run):
     job = run(sweep(line, {"x": Choice([4, 7, 5])}, output, sampling_algorithm="grid"))
     found = arm("GET", f"./jobs/{job.name}").json()["properties"]["outputs"]["made"]["uri"]
     assert found == place
+
+
+def test_a_sweep_that_is_copied_from_another_is_its_own(client, run, read):
+    line = "echo ${{inputs.x}} > ${{outputs.made}}/text; log acc ${{inputs.x}}"
+    output = {"made": Output(type="uri_folder")}
+    first = run(sweep(line, {"x": Choice([4, 7])}, output, sampling_algorithm="grid"))
+    copy = client.jobs.get(first.name)
+    copy.name = f"{first.name}-copy"
+    copy.objective.goal = "minimize"
+    again = run(copy)
+    assert again.properties["best_child_run_id"] == f"{copy.name}_0"
+    assert not any(first.name + "_" in tag for tag in again.tags)
+    assert (read(again, "made"), read(first, "made")) == ("4\n", "7\n")
 
 
 def test_cancelling_a_sweep_cancels_its_trials(client, ended, children):

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 TERMINAL = ("Completed", "Failed", "Canceled")
 SCHEDULE = "azureml.scheduleName"  # the property of a job that a schedule has made
 # Properties of a job that are the service's own.
-PROTECTED = ("StartTimeUtc", "EndTimeUtc", "ExitCode", "best_child_run_id", "score", SCHEDULE)
+PROTECTED = (
+    *("StartTimeUtc", "EndTimeUtc", "ExitCode", SCHEDULE),
+    *("best_child_run_id", "best_data_container_id", "best_metric_status", "score"),
+)
 BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 PATIENCE = 5.0  # seconds until a parent looks at its children unasked
 

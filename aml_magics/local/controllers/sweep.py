@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -237,6 +238,7 @@ class SweepRun(Parent):
             self._say(
                 "CONTROLLER", f"Policy {policy.kind} cancels {name}: {self.plan.metric} {why}"
             )
+            self._looked[number] = sys.maxsize  # what it reports until it is gone says nothing
             self.local.jobs.cancel(self._job(number))
 
     # The end
