@@ -37,7 +37,7 @@ OPERATIONS = {
     "azure_openai_deployments": Group(refused="list"),
     "batch_deployments": Group(real="list_jobs", stored=_LIFE),
     "batch_endpoints": Group(real="invoke list_jobs", stored=_LIFE),
-    "capability_hosts": Group(refused="begin_create_or_update begin_delete get"),
+    "capability_hosts": Group(stored="begin_create_or_update begin_delete get"),
     "components": Group(real="validate", stored=f"{_ASSET} download", client="prepare_for_sign"),
     "compute": Group(
         real="list_sizes list_usage",
@@ -57,7 +57,8 @@ OPERATIONS = {
     "evaluators": Group(stored="create_or_update download get list"),
     "feature_sets": Group(
         stored="archive begin_create_or_update get list list_materialization_operations restore",
-        refused="begin_backfill get_feature list_features",
+        real="get_feature list_features",
+        refused="begin_backfill",
     ),
     "feature_store_entities": Group(stored="archive begin_create_or_update get list restore"),
     "feature_stores": Group(

@@ -306,6 +306,11 @@ KINDS: dict[str, Kind] = {
         {**_TAGGED, "sku": {"name": "Consumption"}},
         show=_show_serverless,
     ),
+    "capabilityHosts": Kind(
+        {"capabilityHostKind": "Agents", "description": None},
+        "Capability host {name} not found.",
+        "mfe",
+    ),
     "marketplaceSubscriptions": Kind(
         {"marketplaceSubscriptionStatus": "Unsubscribed", "marketplacePlan": _PLAN},
         "Marketplace subscription {name} not found.",

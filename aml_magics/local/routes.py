@@ -19,6 +19,7 @@ from aml_magics.local import (
     datalake,
     datastores,
     endpoints,
+    features,
     groups,
     history,
     identity,
@@ -65,7 +66,7 @@ _STORAGE = "/(?:blob|dfs)/{account}/{container}"
 
 _STORED = (
     "{ws}/(?P<collection>schedules|batchEndpoints|connections|outboundRules|serverlessEndpoints"
-    "|marketplaceSubscriptions)"
+    "|marketplaceSubscriptions|capabilityHosts)"
 )
 _BATCH_DEPLOYMENTS = "{ws}/(?P<collection>batchEndpoints)/{parent}/(?P<nested>deployments)"
 
@@ -171,7 +172,11 @@ ROUTES: tuple[Route, ...] = (
     ("POST", _INFERENCE + "/jobs", batch.invoke),
     ("POST", "{ws}/connections/{name}/listsecrets", resources.list_secrets),
     ("POST", "{ws}/schedules/{name}/trigger", schedules.trigger),
+    ("GET", "{ws}/featuresets/{name}/versions/{version}/features", features.list_),
+    ("GET", "{ws}/featuresets/{name}/versions/{version}/features/{feature}", features.get),
     ("POST", "{ws}/featuresets/{name}/versions/{version}/backfill", resources.cannot_run),
+    ("POST", "{ws}/models/{name}/versions/{version}/package", resources.cannot_run),
+    ("GET", "{ws}/connections/{name}/deployments", resources.cannot_run),
     ("POST", "{ws}/provisionManagedNetwork", resources.cannot_run),
     ("POST", "{ws}/serverlessEndpoints/{name}/(?:listKeys|regenerateKeys)", resources.cannot_run),
     # jobs

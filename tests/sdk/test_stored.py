@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from azure.ai.ml import command, dsl
+from azure.ai.ml import MLClient, command, dsl
 from azure.ai.ml.entities import (
     ApiKeyConfiguration,
     BatchEndpoint,
+    CapabilityHost,
     CronTrigger,
+    DataColumn,
     Environment,
+    FeatureSet,
+    FeatureSetSpecification,
+    FeatureStoreEntity,
     FqdnDestination,
+    Hub,
     JobSchedule,
     MarketplaceSubscription,
     ModelBatchDeployment,
@@ -157,3 +163,57 @@ def test_entities_and_sets_of_a_feature_store(client, arm):
     assert [row["name"] for row in arm("GET", "./featuresets").json()["value"]] == ["sales"]
     backfill = arm("POST", "./featuresets/sales/versions/1/backfill", {})
     assert backfill.status_code == 501
+
+
+SPECIFICATION = """
+features:
+- {name: country, type: string, description: Where., tags: {pii: "no"}}
+- {name: age, type: double}
+index_columns: [{name: id, type: string}]
+source: {type: parquet, path: "wasbs://c@acct.blob.core.windows.net/x", timestamp_column: {name: t}}
+"""
+
+
+def test_features_are_read_from_the_specification(client, tmp_path):
+    (tmp_path / "FeatureSetSpec.yaml").write_text(SPECIFICATION)
+    entity = FeatureStoreEntity(
+        name="account", version="1", index_columns=[DataColumn(name="id", type="string")]
+    )
+    client.feature_store_entities.begin_create_or_update(entity).result()
+    asked = FeatureSet(
+        name="sales",
+        version="1",
+        entities=["azureml:account:1"],
+        specification=FeatureSetSpecification(path=str(tmp_path)),
+    )
+    client.feature_sets.begin_create_or_update(asked).result()
+    found = client.feature_sets.get_feature("sales", "1", feature_name="country")
+    assert (found.name, found.data_type.lower(), found.description) == (
+        "country",
+        "string",
+        "Where.",
+    )
+    names = {
+        tags: [one.name for one in client.feature_sets.list_features("sales", "1", tags=tags)]
+        for tags in (None, "pii", "pii=no", "pii=yes")
+    }
+    assert names == {
+        None: ["country", "age"],
+        "pii": ["country"],
+        "pii=no": ["country"],
+        "pii=yes": [],
+    }
+    with pytest.raises(ResourceNotFoundError):
+        client.feature_sets.get_feature("sales", "1", feature_name="none")
+
+
+def test_a_capability_host_is_stored_in_a_hub(client, connection):
+    hub = client.workspaces.begin_create(Hub(name=f"{client.workspace_name}-hub")).result()
+    options = {"cloud": connection.cloud, "cloud_metadata": connection.cloud_metadata}
+    names = client.subscription_id, client.resource_group_name, hub.name
+    hosts = MLClient(client._credential, *names, show_progress=False, **options).capability_hosts
+    hosts.begin_create_or_update(CapabilityHost(name="agents")).result()
+    assert hosts.get("agents").name == "agents"
+    hosts.begin_delete("agents").result()
+    with pytest.raises(ResourceNotFoundError):
+        hosts.get("agents")
