@@ -81,6 +81,7 @@ def get_job(call: Call) -> Response:
 def _shown(call: Call, endpoint: str, row: Resource) -> Body:
     """A job as the batch service shows it."""
     job, ws = row.properties, call.local.workspace_of(row.id)
+    compute = dict.fromkeys(("instanceCount", "instanceType", "location", "properties"))
     places = {"Tracking": call.door.mlflow(ws.id), "Studio": call.door.studio(row.name, ws.id)}
     return {
         "id": f"{endpoint}/jobs/{row.name}",
@@ -91,14 +92,27 @@ def _shown(call: Call, endpoint: str, row: Resource) -> Body:
             "status": "Preparing" if job["status"] == "Queued" else job["status"],
             "displayName": job["displayName"],
             "experimentName": job["experimentName"],
-            "inputData": job.get("inputs"),
+            "inputData": {
+                name: {"description": None, "mode": "ReadOnlyMount", **value}
+                for name, value in (job.get("inputs") or {}).items()
+            },
             "outputData": job.get("outputs"),
             "interactionEndpoints": {
-                kind: {"jobEndpointType": kind, "endpoint": place} for kind, place in places.items()
+                kind: {"jobEndpointType": kind, "endpoint": place, "port": None, "properties": None}
+                for kind, place in places.items()
             },
+            "name": row.name,
+            "compute": {**compute, "target": job.get("computeId"), "isLocal": False},
+            "output": {"datastoreId": None, "path": None},
+            "properties": job["properties"],
             "tags": job["tags"],
         },
-        "systemData": {"createdAt": row.created_at, "createdBy": USER},
+        "systemData": {
+            "createdAt": row.created_at,
+            "createdBy": USER,
+            "lastModifiedAt": row.modified_at,
+            "lastModifiedBy": USER,
+        },
     }
 
 
@@ -182,12 +196,19 @@ def _model_job(call: Call, ws: Workspace, deployment: Body, asked: Body) -> Body
         },
         **_scoring(call, ws, deployment, settings),
     }
-    return {"jobs": {"batchscoring": step}, "settings": {"force_rerun": True}}
+    inputs = (asked.get("inputData") or {}).items()
+    return {
+        "inputs": {name: _typed(value) for name, value in inputs if isinstance(value, dict)},
+        "jobs": {"batchscoring": step},
+        "settings": {"force_rerun": True},
+    }
 
 
 def _scoring(call: Call, ws: Workspace, deployment: Body, settings: Body) -> Body:
     """The task of the step and its variables: the deployed script, or the one for MLflow models."""
     model = deployment.get("model") or {}
+    if not isinstance(model, dict):
+        raise bad_request("The model of a batch deployment is a mapping with an assetId or a path.")
     id_ = model.get("assetId") or model.get("path") or model.get("dataUri") or ""
     variables = dict(deployment.get("environmentVariables") or {})
     code = deployment.get("codeConfiguration") or {}

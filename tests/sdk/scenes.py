@@ -158,7 +158,10 @@ class Scene:
 _CURATED = "AzureML-any/versions/1"
 BODIES: dict[str, dict[str, Any]] = {
     "batchEndpoints": {"authMode": "AADToken"},
-    "batchEndpoints/deployments": {"description": "Scores."},
+    "batchEndpoints/deployments": {
+        "model": lambda scene: {"referenceType": "OutputPath", "path": scene.mlflow_model()},
+        "compute": "cpu",
+    },
     "codes/versions": {"codeUri": "https://x.blob.core.windows.net:443/c/f"},
     "components/versions": {
         "componentSpec": {

@@ -256,10 +256,13 @@ def deleted_compute(scene: Scene, exchange: Exchange) -> Needs:
 
 def existing_batch(scene: Scene, exchange: Exchange) -> Needs:
     """A batch endpoint whose default deployment is there."""
-    scene.make("batchEndpoints/thing/deployments/blue")
+    endpoint = f"batchEndpoints/{scene.name}"  # scoring hosts know endpoints by name alone
+    scene.make(f"{endpoint}/deployments/blue")
+    scene.busy = True
     defaults = {"properties": {"authMode": "AADToken", "defaults": {"deploymentName": "blue"}}}
-    answer = scene.do("PUT", f"{scene.ws}/batchEndpoints/thing", defaults)
-    return Needs(url=answer.json()["properties"]["scoringUri"])
+    answer = scene.do("PUT", f"{scene.ws}/{endpoint}", defaults)
+    uri = answer.json()["properties"]["scoringUri"]
+    return Needs(url=uri, values={"uri": scene.data().rpartition("/")[0]})
 
 
 def deployed_workspace(scene: Scene, exchange: Exchange) -> Needs:
