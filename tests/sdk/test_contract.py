@@ -25,7 +25,6 @@ MISSES = {
     r"/(backfill|listMaterializationJobs) ": "features are not materialized",
     r"GET /WS/onlineEndpoints/\S+ 200 2023-04-01-preview": "scoring scripts are not served",
     r"/provisionManagedNetwork": "no managed networks",
-    r"/testblob/LocalUpload%2F": "Data Lake Storage is not emulated",
 }
 
 pytestmark = pytest.mark.skipif(not contract.PATH, reason=f"../{contract.FILE} is not here")
