@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, components, doors, environments, registry, uris
+from aml_magics.local import arm, blobs, components, doors, registry, specifications, uris
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Call, Workspace, bad_request, check_name, not_found
 
@@ -254,13 +254,15 @@ def _adopt_curated(call: Call) -> None:
 
 def _complete_environment(call: Call, version: str, properties: Body) -> None:
     if isinstance(properties.get("build"), dict):
-        properties["build"] = {"dockerfilePath": "Dockerfile", **properties["build"]}
+        build = {"dockerfilePath": "Dockerfile", **properties["build"]}
+        build["contextUri"] = uris.long_uri(call.workspace, build.get("contextUri") or "")
+        properties["build"] = build
     conda = properties.get("condaFile") or ""
     properties["condaFile"] = conda if isinstance(conda, str) else json.dumps(conda)
     if properties["condaFile"]:
         try:
-            environments.mapping(properties["condaFile"])
-        except environments.BuildFailed as exc:
+            specifications.mapping(properties["condaFile"])
+        except specifications.BuildFailed as exc:
             raise bad_request(str(exc)) from exc
 
 

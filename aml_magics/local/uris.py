@@ -59,7 +59,7 @@ def long_uri(ws: Workspace, uri: str) -> str:
 
     The address of a blob loses the door that it was uploaded through.
     """
-    uri = re.sub(r"^(https://\w+\.blob\.core\.windows\.net)@[^/]+/blob/\w+/", r"\1/", uri)
+    uri = re.sub(r"^(https://(\w+)\.blob\.core\.windows\.net)@[^/]+/blob/(?:\2/)?", r"\1/", uri)
     scope = (
         f"azureml://subscriptions/{ws.subscription}/resourcegroups/{ws.resource_group}"
         f"/workspaces/{ws.name}/datastores/"

@@ -6,12 +6,13 @@ import os
 import shlex
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import isodate
 
-from aml_magics.local import environments, outputs, processes, uris
+from aml_magics.local import environments, outputs, processes
 from aml_magics.local.controllers import distribution, launch, services
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.run import BUILD_LOG, Ended, Failed, Job, Run
@@ -32,6 +33,7 @@ class CommandRun(Run):
         self._lock = threading.Lock()
         self._folder = local.home / "jobs" / job.ws.account / job.name
         self._exit_file = self._folder.with_name(f"{job.name}.exit")  # not for the job to remove
+        self._build_file = self._folder.with_name(f"{job.name}.build")
 
     def work(self) -> None:
         if not self._adopt():
@@ -48,6 +50,7 @@ class CommandRun(Run):
     def end(self, way: Ended) -> None:
         super().end(way)
         self._exit_file.unlink(missing_ok=True)
+        self._build_file.unlink(missing_ok=True)
         launch.link_of(self._folder).unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -60,6 +63,8 @@ class CommandRun(Run):
             self._handle = processes.Handle(*noted)
         elif self.row().properties["status"] != "Queued":  # that daemon may not have noted it
             self._handle = processes.find(self._exit_file)
+            if builder := processes.find(self._build_file):
+                builder.kill()  # of a build that begins anew
         return self._handle is not None or self._exit_file.exists()
 
     def _launch(self) -> None:
@@ -142,21 +147,15 @@ class CommandRun(Run):
         )
 
     def _interpreter(self, job: Body) -> Path:
+        log = environments.Log(partial(self.say, BUILD_LOG), self._build_step, self.check)
         id_ = job.get("environmentId") or ""
-        row = uris.asset(self.local, self.job.ws, id_, "environments")
-
-        def say(line: str) -> None:
-            self.say(BUILD_LOG, line)
-
-        if id_ and row is None:
-            say(f"Environment {id_.rpartition('/environments/')[2]} is not of this workspace.")
-        properties = row.properties if row else None
-        return environments.interpreter(self.local, properties, say, self._build_step)
+        return environments.interpreter(self.local, self.job.ws, id_, log)
 
     def _build_step(self, command: list[str]) -> int:
-        exit_file = self._folder / "build-exit"
+        exit_file = self._build_file
         exit_file.unlink(missing_ok=True)
-        env = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+        env = {"UV_SYSTEM_CERTS": "1", **os.environ}  # certificates of a proxy too, as for pip
+        env.pop("VIRTUAL_ENV", None)
         log = self.artifacts / BUILD_LOG
         handle = processes.start(command, cwd=self._folder, env=env, log=log, exit_file=exit_file)
         while not handle.wait(0.2):

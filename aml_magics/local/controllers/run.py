@@ -71,6 +71,7 @@ class Run:
         except Ended as way:
             self.end(way)
         except environments.BuildFailed as exc:
+            self.say(BUILD_LOG, str(exc))
             self.end(Failed(f"The environment could not be built. {exc}\n{self.tail(BUILD_LOG)}"))
         except ArmError as exc:
             self.end(Failed(str(exc)))
