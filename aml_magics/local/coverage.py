@@ -85,7 +85,10 @@ OPERATIONS = {
     ),
 }
 NOTES = {
-    "batch_endpoints": "An invocation is a job: a model's mini-batches, or a pipeline component.",
+    "batch_endpoints": (
+        "An invocation is a job: a model's mini-batches, or a pipeline component. An MLflow model "
+        "without a script is scored by the workspace's own Python."
+    ),
     "compute": "A compute is a name for this machine: any name is one, and runs jobs here.",
     "data": (
         "Imports come from what `AML_LOCAL_DATA` has for a connection. The SDK's "

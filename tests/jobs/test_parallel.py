@@ -282,17 +282,30 @@ jobs:
     assert "Its input is empty" in why(job)
 
 
-def test_an_init_that_fails_ends_the_job_with_its_reason(run, parallel, numbers, why):
-    script = """
+@pytest.mark.parametrize(
+    ("init", "arguments", "reason"),
+    [
+        ("raise RuntimeError('the model is not there')", "", "the model is not there"),
+        ("os._exit(5)", "", "Workers end before init() does: its process exited: 5"),
+        ("time.sleep(600)", "--task_overhead_timeout 1", "init() took more than 1 seconds"),
+    ],
+)
+def test_an_init_that_fails_ends_the_job_with_its_reason(
+    init, arguments, reason, run, parallel, numbers, why
+):
+    script = f"""
+        import os, time
+
         def init():
-            raise RuntimeError("the model is not there")
+            {init}
 
         def run(mini_batch):
             return mini_batch
     """
-    job = run(parallel(script, numbers))
+    retry = {"max_retries": 0, "timeout": 30}
+    job = run(parallel(script, numbers, arguments=arguments, retry_settings=retry))
     assert job.status == "Failed"
-    assert "the model is not there" in why(job)
+    assert reason in why(job)
 
 
 def test_a_table_is_cut_by_bytes_into_data_frames(run, parallel, table, rows):

@@ -180,8 +180,13 @@ class Coordinator:
             if worker.process.poll() is not None:
                 self._lose(worker, "")
             elif now > worker.deadline and (worker.task or not worker.is_ready):
-                self._lose(worker, f"run() took more than {self._options.timeout:g} seconds")
+                self._lose(worker, self._overdue(worker))
         self._tell()
+
+    def _overdue(self, worker: Worker) -> str:
+        if worker.is_ready:
+            return f"run() took more than {self._options.timeout:g} seconds"
+        return f"init() took more than {self._options.task_overhead_timeout:g} seconds"
 
     def _hear(self, worker: Worker) -> None:
         try:
@@ -191,7 +196,7 @@ class Coordinator:
             return
         task, worker.task = worker.task, None
         if word == "broken":
-            raise Abort(f"init() of the entry script failed.\n{what}")
+            raise Abort(f"The entry script failed before its first mini-batch.\n{what}")
         if word == "ready":
             worker.is_ready, self._lost_starts = True, 0
         elif task and word == "done":
