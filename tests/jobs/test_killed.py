@@ -10,6 +10,7 @@ import psutil
 import pytest
 from azure.ai.ml import Input, Output, command, dsl
 from azure.ai.ml.entities import Environment
+from azure.ai.ml.parallel import RunFunction, parallel_run_function
 from azure.ai.ml.sweep import Uniform
 
 from aml_magics.local import daemon
@@ -67,6 +68,54 @@ def test_a_pipeline_outlives_daemons(own, home, tmp_path):
     assert own.jobs.get(job.name).status == "Completed"
     assert begun.read_text().split() == names
     assert len(list(own.jobs.list(parent_job_name=job.name))) == len(names)
+
+
+def test_a_parallel_job_outlives_daemons(own, home, tmp_path):
+    begun, code, data = tmp_path / "begun", tmp_path / "code", tmp_path / "data"
+    code.mkdir()
+    (code / "score.py").write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "def run(mini_batch):\n"
+        f"    with open({str(begun)!r}, 'a') as file:\n"
+        "        print(Path(mini_batch[0]).name, file=file)\n"
+        "    time.sleep(0.3)\n"
+        "    return mini_batch\n"
+    )
+    data.mkdir()
+    names = [str(number) for number in range(8)]
+    for name in names:
+        (data / name).touch()
+    scored = parallel_run_function(
+        name="score",
+        inputs={"data": Input(type="uri_folder")},
+        input_data="${{inputs.data}}",
+        mini_batch_size="1",
+        instance_count=1,
+        max_concurrency_per_instance=1,
+        task=RunFunction(
+            code=str(code),
+            entry_script="score.py",
+            environment=Environment(image="none.invalid/none"),
+        ),
+    )
+
+    @dsl.pipeline(compute="cpu")
+    def whole():
+        scored(data=Input(type="uri_folder", path=str(data)))
+
+    job = own.jobs.create_or_update(whole())
+    chance = random.Random(13)
+    for _ in range(3):
+        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
+        kill(home)
+        daemon.ensure(home)
+    deadline = time.monotonic() + 120
+    while own.jobs.get(job.name).status not in ("Completed", "Failed"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert own.jobs.get(job.name).status == "Completed"
+    assert begun.read_text().split() == names
 
 
 def test_a_sweep_outlives_daemons(own, home, tmp_path):
