@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,15 +157,19 @@ async def _routed(local: Local, request: Request) -> ASGIApp:
     function, path = _route(request.method, request.scope["path"])
     ws = _scope_of(path) if path.get("workspace") else None
     call = Call(request, path, b"", request.scope["aml.door"], local, ws)
-    if ws:
-        await run_in_threadpool(_ensure_workspace, call)
     if inspect.iscoroutinefunction(function):
+        if ws:
+            await run_in_threadpool(_ensure_workspace, call)
         answer: ASGIApp = await function(call)
         return answer
-    response: Response = await run_in_threadpool(
-        function, call._replace(body=await read_body(request))
-    )
-    return response
+    return await run_in_threadpool(_called, function, call._replace(body=await read_body(request)))
+
+
+def _called(function: Callable[[Call], Response], call: Call) -> Response:
+    """One trip to a thread for each request: they cost more than many a handler."""
+    if call.ws:
+        _ensure_workspace(call)
+    return function(call)
 
 
 def _route(method: str, path: str) -> tuple[Any, dict[str, str]]:

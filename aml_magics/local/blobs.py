@@ -190,7 +190,7 @@ async def _put_metadata(call: Call, path: Path, note: str) -> Response:
 
 def _change_metadata(call: Call, path: Path, note: str) -> Response:
     store = call.local.store
-    with call.local.incoming.placing:
+    with call.local.incoming.placing(path):
         about = _about(path)
         _unchanged(call, properties(call.local, about, note))
         known = store.noted(note, _key(about)) or {}
@@ -205,7 +205,7 @@ async def _delete(call: Call, path: Path, note: str) -> Response:
 def remove(call: Call, path: Path, note: str) -> Response:
     """Remove a blob, and the folders that were there for it alone."""
     container = uris.container(call.local, call.path["account"], call.path["container"])
-    with call.local.incoming.placing:
+    with call.local.incoming.placing(path):
         about = _about(path)
         _unchanged(call, properties(call.local, about, note))
         path.unlink()
@@ -229,7 +229,7 @@ async def _receive(call: Call, place: Callable[[Path], T]) -> T:
 def place(call: Call, temporary: Path, path: Path, note: str) -> Response:
     """Make a finished file the blob, with all that is to be remembered of it, in one step."""
     store, kept, key = call.local.store, _kept(call), _key(temporary.stat())
-    with call.local.incoming.placing:
+    with call.local.incoming.placing(path):
         old = path.stat() if path.is_file() else None
         _check_conditions(call, old)
         if kept:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PIECE = 1 << 20  # bytes of an upload in memory
+LOCKS = 64
 ABANDONED_SECONDS = 7 * 86400.0  # how long blocks wait for their list, as on Azure
 
 
@@ -34,13 +35,17 @@ class WrongContent(Exception):
 
 
 class Incoming:
-    """The folder of temporary files, and the lock under which a finished one takes its place."""
+    """The folder of temporary files, and the locks under which a finished one takes its place."""
 
     def __init__(self, home: Path) -> None:
         self.folder, self.blocks = home / "incoming", home / "blocks"
-        self.placing = threading.Lock()
+        self._locks = [threading.Lock() for _ in range(LOCKS)]
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(exist_ok=True)
+
+    def placing(self, path: Path) -> threading.Lock:
+        """Of those who write to one path, one may look at what is there and change it."""
+        return self._locks[hash(path) % LOCKS]
 
     def clean(self) -> None:
         """Remove blocks that no list came for; slow where there are many."""
@@ -97,8 +102,7 @@ def move(temporary: Path, path: Path) -> None:
     Raises: ArmError 409: a folder has the name, or a file the name of a folder above.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(path)
+        _replace(temporary, path)
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as exc:
         raise ArmError(409, "BlobNameConflict", "A blob is in the way of this name.") from exc
     folder = os.open(path.parent, os.O_RDONLY)
@@ -106,6 +110,18 @@ def move(temporary: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:  # the folder has just gone with its last blob
+            if not temporary.exists():
+                raise
+        else:
+            return
 
 
 def _append(path: Path, held: list[bytes], digest: hashlib._Hash | None) -> None:

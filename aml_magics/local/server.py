@@ -156,6 +156,7 @@ def _server(app: ASGIApp, **options: Any) -> Server:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nothing is between a client and the loopback
         timeout_graceful_shutdown=GRACE_SECONDS,
         **options,
     )

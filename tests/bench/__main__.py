@@ -11,6 +11,7 @@ import json
 
 import latency
 import loading
+import serving
 import starting
 import submitting
 from rows import Row, as_table
@@ -20,6 +21,7 @@ BENCHMARKS = {
     "starting": starting.measure,
     "submitting": submitting.measure,
     "latency": latency.measure,
+    "serving": serving.measure,
 }
 
 
