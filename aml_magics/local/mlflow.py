@@ -48,6 +48,7 @@ class Tracking:
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._stores: dict[str, dict[str, Any]] = {}
+        self.adopted: dict[str, Any] = {}  # state of each registry when its models were taken up
         self._app: ASGIApp | None = None
 
     def load(self) -> None:
@@ -108,6 +109,7 @@ class Tracking:
     def forget(self, account: str) -> None:
         """Remove a workspace's experiments, runs and registered models."""
         with self._lock:
+            self.adopted.pop(account, None)
             for store in self._stores.pop(account, {}).values():
                 store.engine.dispose()  # MLflow keeps engines by URL, with the old file open
             for path in (self._local.home / "mlflow").glob(f"{account}.db*"):

@@ -19,6 +19,7 @@ from aml_magics.local.wire import ArmError, Call, Workspace
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
+MOST = 200_000  # the most that MLflow lists
 _JOB_URI = re.compile(r"(?:azureml://(?:.*/)?jobs/|runs:/|.*/ExperimentRun/dcid\.)(?P<job>[^/]+)")
 
 
@@ -53,9 +54,13 @@ def adopt(call: Call) -> None:
     """Bring the assets up to date with what clients did to MLflow's registry."""
     if call.workspace.collection == "registries":  # MLflow knows workspaces only
         return
-    registry = call.local.mlflow.store(call.workspace.account, "registry")
+    mlflow, account = call.local.mlflow, call.workspace.account
+    registry = mlflow.store(account, "registry")
+    state = _state(registry)
+    if mlflow.adopted.get(account) == state:
+        return
     models, store = f"{call.workspace.id}/models", call.local.store
-    known = {(v.name, str(v.version)): v for v in registry.search_model_versions("", 10_000)}
+    known = {(v.name, str(v.version)): v for v in registry.search_model_versions("", MOST)}
     with store.transaction():
         for (name, version), entry in known.items():
             if store.get(f"{models}/{name}/versions/{version}") is None:
@@ -66,6 +71,19 @@ def adopt(call: Call) -> None:
             ours = row.id.lower().startswith(prefix) and store.noted(row.id, "in registry")
             if ours and (name, row.name) not in known:
                 store.delete(row.id)
+    mlflow.adopted[account] = state
+
+
+def _state(registry: Any) -> Any:
+    """Changes with every change of MLflow's model versions, and is read without reading them."""
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+    from sqlalchemy import func
+
+    version = SqlModelVersion
+    times = (version.creation_time, version.last_updated_time)
+    facts = (func.count(), *map(func.max, times), *map(func.sum, times))
+    with registry.ManagedSessionMaker() as session:
+        return tuple(session.query(*facts).select_from(version).one())
 
 
 def _add_asset(call: Call, container: str, version: str, entry: Any) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import threading
 from base64 import b64encode
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,7 +21,13 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.storage.blob import BlobSasPermissions, BlobServiceClient, generate_blob_sas
+from azure.storage.blob import (
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContainerSasPermissions,
+    generate_blob_sas,
+    generate_container_sas,
+)
 
 MIB = 1 << 20
 
@@ -224,6 +234,45 @@ def test_an_expired_signature_is_refused(container, store, service):
         service(account, expired).get_container_client(name).download_blob("x")
 
 
+@pytest.fixture
+def signed(store, service, address):
+    """Ask for a blob with a signature for a container, made with the account's own key."""
+    account, container, key = store
+
+    def ask(verb, *, permission="rw", other_container="", other_account="", expired=False, **query):
+        start = datetime.now(UTC) - timedelta(hours=2)
+        allowed = ContainerSasPermissions.from_string(permission)
+        expiry = start + timedelta(hours=1 if expired else 3)
+        sas = generate_container_sas(
+            account, container, key, permission=allowed, expiry=expiry, start=start
+        )
+        url = (
+            f"{address.url}/blob/{other_account or account}/{other_container or container}/x?{sas}"
+        )
+        return requests.request(verb, url, data=b"1", params=query, timeout=30)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 201),
+        ({"permission": "r"}, 403),
+        ({"permission": "d"}, 403),
+        ({"other_container": "azureml"}, 403),
+        ({"other_account": "aml" + 21 * "0"}, 403),
+        ({"expired": True}, 403),
+        ({"sp": "rwdl"}, 403),
+        ({"se": "2999-01-01T00:00:00Z"}, 403),
+    ],
+)
+def test_a_signature_is_for_what_it_says_only(signed, asked, status):
+    answer = signed("PUT", **asked)
+    assert answer.status_code == status
+    assert status == 201 or answer.headers["x-ms-error-code"].startswith("Auth")
+
+
 @pytest.mark.parametrize(
     "name", ["../evil", "a/../../evil", "..%2f..%2fevil", "%2e%2e/evil", "a\\..\\evil"]
 )
@@ -239,13 +288,58 @@ def test_no_name_leaves_its_container(address, connection, store, name):
     assert not list(address.home.rglob("*evil*"))
 
 
-def test_memory_does_not_grow_with_what_passes(container, address):
-    """Uploading and reading 256 MiB costs the daemon less than 64 MiB."""
-    daemon, size = psutil.Process(address.pid), 256 * MIB
+class Zeros(io.RawIOBase):
+    """So many bytes of nothing, made as they are read."""
+
+    def __init__(self, size):
+        self.left = size
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        size = min(len(buffer), self.left)
+        buffer[:size] = bytes(size)
+        self.left -= size
+        return size
+
+
+@pytest.mark.parametrize(
+    "size",
+    [256 * MIB, pytest.param(2048 * MIB, marks=pytest.mark.slow)],
+    ids=["256 MiB", "2 GiB"],
+)
+@pytest.mark.parametrize("way", ["blocks", "one stream"])
+def test_memory_does_not_grow_with_what_passes(client, store, service, address, size, way):
+    """Uploading and reading a large blob costs the daemon less than 64 MiB."""
+    assert list(client.models.list()) == []  # MLflow is loaded, and grows no more
+    account, name, key = store
+    single = 4096 * MIB if way == "one stream" else MIB
+    options = {"max_single_put_size": single, "max_block_size": 8 * MIB}
+    container = service(account, key, **options).get_container_client(name)
     container.upload_blob("warm", b"1")
-    before = daemon.memory_info().rss
-    blob = container.upload_blob("large", (bytes(MIB) for _ in range(256)), length=size)
-    read = sum(len(chunk) for chunk in blob.download_blob().chunks())
-    assert read == size
-    assert daemon.memory_info().rss - before < 64 * MIB
+    with watched(psutil.Process(address.pid)) as memory:
+        blob = container.upload_blob("large", Zeros(size), length=size, max_concurrency=4)
+        read = sum(len(chunk) for chunk in blob.download_blob(max_concurrency=2).chunks())
+    assert (read, blob.get_blob_properties().size) == (size, size)
+    assert memory.growth < 64 * MIB
     blob.delete_blob()
+
+
+@contextmanager
+def watched(process):
+    """How much more memory than at the start a process ever had while the block ran."""
+    memory, ended = SimpleNamespace(growth=0), threading.Event()
+    before = process.memory_info().rss
+
+    def look():
+        while not ended.wait(0.02):
+            memory.growth = max(memory.growth, process.memory_info().rss - before)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        ended.set()
+        thread.join()

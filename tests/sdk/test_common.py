@@ -99,6 +99,64 @@ def test_a_listing_goes_over_many_pages(client, connection, address, arm):
     assert [row["name"] for row in following["value"]] == ["445", "444", "443"]
 
 
+@pytest.mark.parametrize("version", ["", "2099-01-01-preview", "1", "x", "%00", "../..", "9" * 500])
+def test_any_api_version_will_do(arm, version):
+    body = {"properties": GOOD["data/x/versions/1"]}
+    assert arm("PUT", f"./data/x/versions/1?api-version={version}", body).status_code == 201
+    assert arm("GET", "./data/x/versions/1").json()["name"] == "1"
+
+
+@pytest.mark.parametrize("name", ["..%2Fx", "%2Fetc", "a%2Fb", ".x", "a%5Cb", "x%00", "a b", "%2e"])
+@pytest.mark.parametrize(
+    "path", ["./data/{}/versions/1", "./data/x/versions/{}", "./datastores/{}"]
+)
+def test_a_path_is_no_name(arm, path, name):
+    body = {"properties": GOOD["datastores/x" if "stores" in path else "data/x/versions/1"]}
+    assert arm("PUT", path.format(name), body).status_code in (400, 501)
+    listed = arm("GET", path.partition("/{}")[0].removesuffix("/x/versions")).json()["value"]
+    assert all(row["name"].startswith("workspace") for row in listed)  # its own datastores
+
+
+THOUSANDS = {
+    "data/t/versions": lambda client: (data.version for data in client.data.list("t")),
+    "models/t/versions": lambda client: (model.version for model in client.models.list("t")),
+    "data": lambda client: (data.name for data in client.data.list()),
+    "datastores": lambda client: (store.name for store in client.datastores.list()),
+}
+
+
+@pytest.mark.parametrize("path", THOUSANDS)
+def test_each_of_thousands_is_listed_once_while_more_come(client, connection, address, path):
+    """Also when the page is cut by a filter, and when what was listed already changes."""
+    scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]
+    count = 250 if path.startswith("models") else 1500  # models are MLflow's too, which takes time
+    account = client.datastores.get("workspaceblobstore")
+    place = f"{address.url}/blob/{account.account_name}/{account.container_name}/%7B%7D"
+    kind = next(kind for kind in GOOD if kind.startswith(path.split("/")[0]))
+    body = {"properties": {**GOOD[kind], "isDefault": False}}
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {connection.token}"
+
+        session.put(place, data=b"what the models are", timeout=60).raise_for_status()
+
+        def put(name):
+            name = f"{name}/versions/1" if path == "data" else name
+            answer = session.put(f"{address.url}{scope}/{path}/{name}", json=body, timeout=60)
+            assert answer.status_code in (200, 201), answer.text
+
+        for number in range(count):
+            put(str(number))
+        seen = []
+        for name in THOUSANDS[path](client):
+            seen.append(name)
+            if len(seen) % 110 == 0:
+                put(f"new{len(seen)}")
+                put("0")
+    there = [name for name in seen if name.isdecimal()]
+    assert there == [str(number) for number in range(count - 1, -1, -1)]
+    assert len(seen) == len({*seen})
+
+
 @pytest.mark.parametrize("path", ["data/x/versions/1", "connections/x", "datastores/x"])
 def test_a_write_may_depend_on_the_etag(arm, path):
     body = {"properties": GOOD[path]}
