@@ -43,6 +43,27 @@ hub = client.workspaces.begin_create(Hub(name=name)).result()
 project = client.workspaces.begin_create(Project(name=name + "-p", hub_id=hub.id)).result()
 print(type(hub).__name__, type(project).__name__, project.hub_id == hub.id)
 """
+STORAGE = """
+import json, pathlib
+from azure.ai.ml import MLClient
+from azure.identity import AzureCliCredential, CredentialUnavailableError, DefaultAzureCredential
+from azure.storage.blob import BlobServiceClient
+from azure.storage.filedatalake import DataLakeServiceClient
+names = {"subscription_id": "00000000-0000-0000-0000-000000000001", "resource_group": "group",
+         "workspace_name": "mine"}
+pathlib.Path(sys.argv[1], "config.json").write_text(json.dumps(names))
+credential = DefaultAzureCredential()
+client = MLClient.from_config(credential, path=sys.argv[1])
+account = client.datastores.get_default().account_name
+blobs = BlobServiceClient(f"https://{account}.blob.core.windows.net", credential)
+blobs.create_container("c").upload_blob("a/b.txt", b"some bytes")
+lake = DataLakeServiceClient(f"https://{account}.dfs.core.windows.net", credential)
+print(lake.get_file_system_client("c").get_file_client("a/b.txt").download_file().readall().decode())
+try:
+    AzureCliCredential().get_token("https://management.azure.com/.default")
+except CredentialUnavailableError:
+    print("no login of az")
+"""
 JOB = """
 import mlflow
 from azure.ai.ml import MLClient, command
@@ -108,6 +129,10 @@ def test_the_sdk_finds_a_workspace_and_believes_itself_on_azure(script):
     name, tracking_uri = script(WORKSPACE).split()
     assert name == "mine"
     assert tracking_uri.startswith("azureml://eastus.api.azureml.ms/mlflow/")
+
+
+def test_storage_is_reached_by_its_own_hosts_and_the_workspace_by_its_config_file(script, tmp_path):
+    assert script(STORAGE, tmp_path) == "some bytes\nno login of az\n"
 
 
 def test_a_program_can_make_a_hub_where_it_asks_for_no_workspace_on_demand(script):
