@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aml_magics.local import bodies
+from aml_magics.local import bodies, jobfields
 from aml_magics.local.controllers import graph, parallel, spark, transfer, trials
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
@@ -78,6 +78,7 @@ def check(local: Local, job: Job, asked: Body) -> Kind:
     Raises: ArmError: it cannot be run.
     """
     kind = _kind(asked)
+    jobfields.check(asked)
     kind.check(local, job, asked)
     return kind
 
@@ -149,25 +150,16 @@ def run_tags(properties: Body) -> dict[str, str]:
     return {key: str(value) for key, value in tags.items()}
 
 
-def _check_fields(asked: Body) -> None:
-    for field in ("inputs", "outputs", "environmentVariables", "tags", "properties"):
-        if not isinstance(asked.get(field) or {}, dict):
-            raise bad_request(f"The {field} of a job are a mapping.")
-
-
 def _check_command(local: Local, job: Job, asked: Body) -> None:
     if not isinstance(asked.get("command"), str) or not asked["command"].strip():
         raise bad_request("The job has no command.")
-    _check_fields(asked)
 
 
 def _check_sweep(local: Local, job: Job, asked: Body) -> None:
-    _check_fields(asked)
     trials.check(job, asked)
 
 
 def _check_spark(local: Local, job: Job, asked: Body) -> None:
-    _check_fields(asked)
     spark.check(local, job, asked)
 
 

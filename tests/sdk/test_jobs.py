@@ -55,3 +55,32 @@ def test_a_job_without_a_compute_is_serverless(client, compute):
     asked = command(command="echo 1", environment=environment, compute=compute)
     name = ended(client, client.jobs.create_or_update(asked).name)
     assert client.jobs.get(name).status == "Completed"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"inputs": {"x": 3}}, "input x of the job has no jobInputType"),
+        ({"inputs": {"x": {"jobInputType": "literal"}}}, "input x of the job has no value"),
+        ({"inputs": {"x": {"jobInputType": "uri_file"}}}, "input x of the job has no uri"),
+        ({"inputs": {"x": {"jobInputType": "uri_file", "uri": 3}}}, "uri of input x"),
+        ({"outputs": {"x": [1]}}, "output x of the job is a mapping"),
+        ({"outputs": {"x": {"uri": 3}}}, "uri of output x"),
+        ({"limits": {"timeout": "soon"}}, "an ISO 8601 duration, not soon"),
+        ({"queueSettings": {"priority": "high"}}, "1 low, 2 medium, 3 high"),
+        ({"resources": {"instanceCount": 0}}, "a whole number above 0"),
+        ({"resources": []}, None),
+        ({"distribution": {"processCountPerInstance": "x"}}, "a whole number above 0"),
+        ({"settings": "x"}, "settings of a job are a mapping"),
+    ],
+)
+def test_a_job_with_a_wrong_field_is_refused_and_not_kept(client, arm, fields, message):
+    body = {"properties": {"jobType": "Command", "command": "true", **fields}}
+    answer = arm("PUT", "./jobs/wrong", body)
+    if message is None:
+        assert answer.status_code == 201  # an empty list is as good as nothing
+        return
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+    with pytest.raises(ResourceNotFoundError):
+        client.jobs.get("wrong")

@@ -80,7 +80,7 @@ class Jobs:
     def submit(self, job: Job) -> None:
         """Begin a job, or let it wait until there is room for it."""
         row = self._local.store.get(job.id)
-        if row is None:
+        if row is None or row.properties["status"] in TERMINAL:
             return
         run = RUNS[row.properties["jobType"]](self._local, job)
         with self._lock:
@@ -96,13 +96,13 @@ class Jobs:
         """Ask for the end of a job, wherever on its way it is."""
         with self._lock:
             run = self._running.get(job.id)
-            waiting = [w for w in self._queue if w.run.job == job]
             self._queue = [w for w in self._queue if w.run.job != job]
+        row = self._local.store.get(job.id)
         if run:
             run.status("CancelRequested")
             run.stop(Canceled())
-        for one in waiting:
-            one.run.end(Canceled())
+        elif row and row.properties["status"] not in TERMINAL:
+            RUNS[row.properties["jobType"]](self._local, job).end(Canceled())
 
     def clear(self, ws: Workspace) -> None:
         """Cancel all jobs of a workspace, those of pipelines too, and wait for their end."""
