@@ -52,6 +52,9 @@ KINDS = {
         ("name", "endpoint_name", "model", "instance_type", "provisioning_state"),
         costs=True,
     ),
+    "schedule": Kind(
+        "schedules", "load_schedule", ("name", "is_enabled", "trigger", "description")
+    ),
 }
 # Flags of az ml whose place in the YAML has another name.
 FIELDS = {"build_context": "build.path", "dockerfile_path": "build.dockerfile_path"}
@@ -105,7 +108,7 @@ def create(
     changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     changes |= documents.assignments(overrides, "--set")
     with client.calling(session) as ml:
-        load = getattr(client.sdk(), KINDS[kind].loader)
+        load = client.loader(KINDS[kind].loader)
         params = [{path: value} for path, value in changes.items()]
         entity = load(io.StringIO(source), relative_origin=str(place), params_override=params)
         saved = _save(ml, kind, entity, no_wait)

@@ -65,6 +65,12 @@ def sdk() -> ModuleType:
         ) from exc
 
 
+def loader(name: str) -> Any:
+    """A `load_…` function of the SDK, which does not export all of them at its top."""
+    functions = sdk() if hasattr(sdk(), name) else _imported("azure.ai.ml.entities._load_functions")
+    return getattr(functions, name)
+
+
 def _imported(name: str) -> ModuleType:
     # Azure's packages import each other in circles: two threads at once meet halfway and fail.
     with _IMPORTING:

@@ -52,6 +52,7 @@ _KEYS = {  # flags whose parameter has another name
 _SWITCHES = frozenset(
     (
         *("--all", "--all-traffic", "--archived-only", "--disable", "--include-archived"),
+        *("--disabled-only", "--include-disabled"),
         *("--no-wait", "--package-model", "--skip-script-validation", "--skip-validation"),
         *("--stream", "--web", "--yes"),
     )
@@ -144,6 +145,9 @@ HERE = {
     **{f"{g} {v}": (f"assets:{v}", "") for g in _ASSET_GROUPS for v in _ASSET_VERBS},
     **{f"{g} list": ("assets:list_", "") for g in _ASSET_GROUPS},
     **{f"job {v}": (f"jobs:{v}", "") for v in _JOB_VERBS},
+    **{f"schedule {v}": (f"assets:{v}", "") for v in ("create", "show", "update", "delete")},
+    **{f"schedule {v}": (f"schedules:{v}", "") for v in ("enable", "disable", "trigger")},
+    "schedule list": ("schedules:list_", ""),
     "job list": ("jobs:list_", ""),
     "job validate": ("submit:validate", ""),
     "job create": ("submit:create", f"--no-wait! {_CELL_FLAGS}"),

@@ -104,6 +104,25 @@ def reset(options: argparse.Namespace) -> int:
     return 0
 
 
+def environments(options: argparse.Namespace) -> int:
+    """List the environments that were built for jobs, or remove those unused for some days."""
+    from aml_magics.local import builds
+
+    found = builds.built(daemon.home_folder(options.home))
+    if options.remove is None:
+        for build in found:
+            print(build)
+        return 0
+    address = daemon.find(options.home)
+    if address and _health(address).get("jobs"):
+        raise DaemonError("jobs run that may use them", hint="wait for them, or cancel them")
+    old = [build for build in found if build.days >= options.remove]
+    for build in old:
+        shutil.rmtree(build.folder)
+    print(f"removed {len(old)} of {len(found)}, {sum(one.size_mb for one in old)} MB")
+    return 0
+
+
 COMMANDS = {
     "start": Command(start, "start the local workspace, if it does not run"),
     "stop": Command(stop, "stop it; its data stays"),
@@ -118,6 +137,16 @@ COMMANDS = {
         run,
         "run a Python program made for Azure on it: aml-local run -- python script.py",
         (("command", {"nargs": argparse.REMAINDER, "help": "-- COMMAND [ARGUMENT …]"}),),
+    ),
+    "environments": Command(
+        environments,
+        "list the environments built for jobs, or remove those that are not used",
+        (
+            (
+                "--remove",
+                {"type": int, "metavar": "DAYS", "help": "remove what was not used for DAYS days"},
+            ),
+        ),
     ),
     "reset": Command(
         reset,

@@ -97,7 +97,10 @@ NOTES = {
     "datastores": (
         "The workspace's own hold files; others are places elsewhere, which `AML_LOCAL_DATA` has."
     ),
-    "environments": "A conda file is built; an image or a curated name is the daemon's Python.",
+    "environments": (
+        "A conda file or a build context's requirements are built, their Dockerfile is not run; an "
+        "image or a curated name is the daemon's Python."
+    ),
     "jobs": (
         "Command, pipeline and sweep jobs and parallel and data transfer steps run, Spark jobs "
         "with the extra `spark`; no others."

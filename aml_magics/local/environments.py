@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aml_magics.local import files, pins, specifications, uris
+from aml_magics.local.builds import COMPLETE
 from aml_magics.local.specifications import BuildFailed, Specification
 from aml_magics.local.store import Body
 from aml_magics.local.wire import ArmError, Workspace
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 __all__ = ["BuildFailed"]
-COMPLETE = "complete"
+
 _UV = (sys.executable, "-m", "uv")
 # An index that a file adds is one of several, as for pip: what fits best is taken.
 _RESOLVE = ("--index-strategy", "unsafe-best-match")

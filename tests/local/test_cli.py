@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -87,3 +88,24 @@ def test_reset_deletes_the_home(aml_local, home):
     assert "deleted" in aml_local("reset", "--yes", home=home).stdout
     assert not home.exists()
     assert "nothing to delete" in aml_local("reset", "--yes", home=home).stdout
+
+
+def test_environments_that_are_not_used_are_removed(aml_local, home):
+    for name, days in (("new", 0), ("old", 40)):
+        place = home / "environments" / name / "build"
+        place.mkdir(parents=True)
+        (place / "requirements.txt").write_text("numpy==2\npip\n")
+        (place / "big").write_bytes(bytes(3 << 20))
+        mark = place.with_name("complete")
+        mark.write_text("build")
+        used = time.time() - days * 86400 - 60
+        os.utime(mark, (used, used))
+    (home / "environments" / "half" / "build").mkdir(parents=True)
+    lines = aml_local("environments", home=home).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["new", "0", "days", "3", "MB", "numpy==2,", "pip"],
+        ["old", "40", "days", "3", "MB", "numpy==2,", "pip"],
+    ]
+    removed = aml_local("environments", "--remove", "30", home=home)
+    assert removed.stdout == "removed 1 of 2, 3 MB\n"
+    assert {place.name for place in (home / "environments").iterdir()} == {"new", "half"}
