@@ -34,6 +34,7 @@ REFUSALS = {
     r"which the local workspace does not have": "components of Azure's own registry are not here",
     r"prompt flows": "prompt flows are not run here",
     r"cannot reach what the connection": "what connections lead to is not here",
+    r"Spark jobs need": "pyspark or Java is not installed here",
     r"packag": "models are not packaged into images here",
 }
 # What the SDK itself refuses, before any request, and its words.
