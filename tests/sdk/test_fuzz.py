@@ -27,7 +27,7 @@ from tests.sdk.bodies import ASKED, BESIDE, COMMON, MLFLOW, THERE
 
 EXAMPLES = int(os.environ.get("AML_FUZZ", "0"))
 EXPLORE = settings(
-    max_examples=EXAMPLES or 20,
+    max_examples=EXAMPLES or 16,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -223,7 +223,7 @@ def check_refusal(verb, url, answer, body):
     where = url.partition("?")[0]
     if verb == "HEAD" or ("/computes/" in where and answer.status == 404):  # as the service does
         assert body == b"" or json.loads(body)["error"]["code"]
-    elif where.startswith("/blob/"):
+    elif where.startswith(("/blob/", "/dfs/")):
         error = ET.fromstring(body.decode("utf-8-sig"))
         assert error.find("Code").text == answer.headers["x-ms-error-code"]
         assert error.find("Message").text
