@@ -24,6 +24,7 @@ from aml_magics.local.controllers.schedule import Schedules
 from aml_magics.local.incoming import Incoming
 from aml_magics.local.mlflow import Tracking
 from aml_magics.local.store import Store
+from aml_magics.local.warm import Warm
 from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace, read_body
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Local:
         self.store = Store(home / "workspace.db")
         self.incoming = Incoming(home)
         self.mlflow = Tracking(self)
+        self.warm = Warm()
         self.jobs = Jobs(self)
         self.online = Online(self)
         self.schedules = Schedules(self)
@@ -65,6 +67,7 @@ class Local:
 
     def stop(self) -> None:
         self.schedules.stop()
+        self.warm.stop()
         self.jobs.stop()
         self.online.stop()
         self.store.close()

@@ -159,6 +159,11 @@ def reap(handle: Handle) -> None:
         child.wait()
 
 
+def users_mask() -> int:
+    """The mask for files that the user has, whose processes the jobs are."""
+    return _UMASK
+
+
 def keep_files_private() -> None:
     """From now on this process makes files that only its user can read; its children's stay."""
     os.umask(0o077)

@@ -37,7 +37,8 @@ from aml_magics.local.wire import PROVIDER, Call
 
 
 def health(call: Call) -> Response:
-    return JSONResponse({"status": "ok", **call.local.live()})
+    memory = {"warm_mb": call.local.warm.memory() >> 20}  # of fork servers for jobs
+    return JSONResponse({"status": "ok", **call.local.live(), **memory})
 
 
 _SUB = "/subscriptions/{subscription}"

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from aml_magics.local import daemon, processes
+from aml_magics.local import daemon, processes, warm
 from aml_magics.local.daemon import DEFAULT_RESOURCE_GROUP, DEFAULT_SUBSCRIPTION
 
 SCOPE = (DEFAULT_SUBSCRIPTION, DEFAULT_RESOURCE_GROUP, "faults")
@@ -239,3 +239,97 @@ def test_a_daemon_with_an_enabled_schedule_does_not_stop_when_idle(home, monkeyp
     off = workspace.ask("GET", "schedules/hourly")["properties"]
     workspace.ask("PUT", "schedules/hourly", {"properties": {**off, "isEnabled": False}})
     process.wait(30)
+
+
+SERVER = str(warm.SERVER)
+FORKED = """import numpy
+import os, sys, time
+
+if not os.fork():  # one that leaves the process group and would outlive the job
+    os.setsid()
+    time.sleep(600)
+open(sys.argv[1], "w").write(str(os.getpid()))
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.02)
+print("two")
+sys.exit(int(sys.argv[3]))
+"""
+
+
+@pytest.fixture
+def forked(workspace, tmp_path):
+    """Submit a job that a fork server begins; returns its process, and what lets it end."""
+
+    def call(name, code=0):
+        script, begun, go = tmp_path / "script.py", tmp_path / f"{name}-begun", tmp_path / name
+        script.write_text(FORKED)
+        workspace.submit(name, f"python {script} {begun} {go} {code}")
+        wait_for(begun, 60)
+        while not (pid := begun.read_text()):
+            time.sleep(0.01)
+        return psutil.Process(int(pid)), go
+
+    return call
+
+
+def exit_file_of(process):
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("AML_EXIT", "")
+    return ""
+
+
+def servers(workspace):
+    """Fork servers of a daemon."""
+    children = psutil.Process(workspace.address.pid).children()
+    return [process for process in children if SERVER in process.cmdline()]
+
+
+def test_a_forked_job_outlives_a_killed_daemon_and_leaves_no_process(workspace, forked):
+    process, go = forked("forked", code=4)
+    [server] = servers(workspace)
+    assert process.cmdline() == server.cmdline()  # a fork, not a new program
+    strays = [p for p in psutil.process_iter() if exit_file_of(p).endswith("/forked.exit")]
+    assert len(strays) == 3  # what leads the group, the job, and what it has forked
+    workspace.kill()
+    psutil.wait_procs([server], timeout=10)
+    assert not server.is_running()
+    workspace.restart()
+    assert workspace.job("forked")["status"] == "Running"
+    go.touch()
+    assert workspace.until("forked", "Completed", "Failed") == "Failed"
+    assert workspace.job("forked")["properties"]["ExitCode"] == "4"
+    assert log_of(workspace, "forked") == "two\n"
+    assert not [p for p in strays if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_fork_server_that_dies_is_replaced_and_its_jobs_go_on(workspace, forked):
+    _, go = forked("one")
+    [first] = servers(workspace)
+    first.kill()
+    _, other = forked("two")
+    [second] = servers(workspace)
+    assert first.pid != second.pid
+    go.touch()
+    other.touch()
+    assert workspace.until("one", "Completed", "Failed") == "Completed"
+    assert workspace.until("two", "Completed", "Failed") == "Completed"
+    daemon.stop(workspace.home)
+    assert not second.is_running()
+
+
+def test_a_forked_job_is_cancelled_with_all_its_processes(workspace, forked):
+    process, _ = forked("cancelled")
+    workspace.ask("POST", "jobs/cancelled/cancel")
+    assert workspace.until("cancelled", "Canceled", "Completed", "Failed") == "Canceled"
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_fork_servers_can_be_switched_off(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("AML_LOCAL_WARM", "0")
+    script = tmp_path / "script.py"
+    script.write_text("import numpy, sys\nprint(sys.orig_argv, open('/proc/self/cmdline').read())")
+    workspace = Workspace(home)
+    workspace.submit("plain", f"python {script}")
+    workspace.until("plain", "Completed", "Failed", timeout=60)
+    assert SERVER not in log_of(workspace, "plain")
+    assert servers(workspace) == []

@@ -81,24 +81,27 @@ class CommandRun(Run):
         cwd = launch.working_directory(self.local, self.job, properties, root)
         found = launch.values(self.local, self.job, properties, root)
         script = root / "command.sh"
-        script.write_text(launch.rendered(properties["command"], found) + "\n", "utf-8")
+        line = launch.rendered(properties["command"], found)
+        script.write_text(line + "\n", "utf-8")
         environment = launch.environment(self.local, self.job, properties, python, found)
         shell = [shutil.which("bash") or "/bin/sh", str(script)]
         logs = (self.artifacts / USER_LOG).parent
         command = distribution.command(shell, properties, root, logs)
         command = self._with_services(command, properties, python, root)
+        where = {"log": self.artifacts / USER_LOG, "exit_file": self._exit_file}
+        ready = self.local.warm.ready(line, cwd, environment) if command == shell else None
         with self._lock:
             self.check()
-            self._handle = processes.start(
-                command,
-                cwd=cwd,
-                env=environment,
-                log=self.artifacts / USER_LOG,
-                exit_file=self._exit_file,
-            )
+            begun = ready and ready.begin(script, cwd, environment, **where)
+            if begun:
+                self._handle = begun.handle
+            else:
+                self._handle = processes.start(command, cwd=cwd, env=environment, **where)
         with self.local.store.transaction():
             self.local.store.note(self.job.id, "process", list(self._handle))
             self.status("Running", StartTimeUtc=now())
+        if begun:
+            begun.go()
 
     def _with_services(
         self, command: list[str], properties: Body, python: Path, root: Path
