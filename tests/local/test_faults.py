@@ -35,8 +35,13 @@ class Workspace:
         answer.raise_for_status()
         return answer.json()
 
-    def submit(self, name, command):
-        properties = {"jobType": "Command", "command": command, "experimentName": "faults"}
+    def submit(self, name, command, **fields):
+        properties = {
+            "jobType": "Command",
+            "command": command,
+            "experimentName": "faults",
+            **fields,
+        }
         self.ask("PUT", f"jobs/{name}", {"properties": properties})
 
     def job(self, name):
@@ -105,14 +110,27 @@ def test_a_job_that_ended_while_no_daemon_ran_has_its_end(workspace, tmp_path):
 
 def test_a_job_killed_with_its_daemon_fails_with_a_reason(workspace, tmp_path):
     begun = tmp_path / "begun"
-    workspace.submit("victim", f"touch '{begun}'; sleep 600")
+    workspace.submit(
+        "victim", f"echo $$ > '{begun}.partial'; mv '{begun}.partial' '{begun}'; sleep 600"
+    )
     wait_for(begun)
-    sleepers = [p for p in psutil.process_iter() if "sleep" in p.name()]
-    mine = [p for p in sleepers if p.environ().get("AZUREML_RUN_ID") == "victim"]
     workspace.kill()
-    os.killpg(os.getpgid(mine[0].pid), signal.SIGKILL)
+    os.killpg(os.getpgid(int(begun.read_text())), signal.SIGKILL)
     workspace.restart()
     assert workspace.until("victim", "Completed", "Failed") == "Failed"
+
+
+def test_a_limit_holds_over_the_deaths_of_daemons(workspace, tmp_path):
+    begun = tmp_path / "begun"
+    command = f"touch '{begun}'; sleep 600"
+    workspace.submit("limited", command, limits={"jobLimitsType": "Command", "timeout": "PT8S"})
+    wait_for(begun)
+    since = time.monotonic()
+    workspace.kill()
+    time.sleep(4)
+    workspace.restart()
+    assert workspace.until("limited", "Completed", "Failed") == "Failed"
+    assert time.monotonic() - since < 8 + 4  # not eight seconds from the restart
 
 
 def test_queued_jobs_are_run_by_the_next_daemon_once(workspace, tmp_path):

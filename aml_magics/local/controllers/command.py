@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import threading
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,7 +132,7 @@ class CommandRun(Run):
 
     def _wait(self, handle: processes.Handle) -> None:
         timeout = self._timeout()
-        in_time = handle.wait(timeout)
+        in_time = handle.wait(timeout and timeout - self._seconds())
         handle.kill()  # what the command left running in its process group, or all of it
         processes.reap(handle)
         processes.end_strays(self._exit_file)
@@ -168,6 +169,11 @@ class CommandRun(Run):
         self.check()
         code = processes.exit_code(exit_file)
         return 1 if code is None else code
+
+    def _seconds(self) -> float:
+        """How long the process has run, under earlier daemons too."""
+        began = self.row().properties["properties"].get("StartTimeUtc") or now()
+        return (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds()
 
     def _timeout(self) -> float | None:
         limit = (self.row().properties.get("limits") or {}).get("timeout")
