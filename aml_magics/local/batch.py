@@ -7,22 +7,21 @@ and deployments themselves are kept by resources.py.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from uuid import uuid4
 
 import isodate
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, drivers, identity, registry, submission
+from aml_magics.local import arm, identity, registry, submission
 from aml_magics.local.bodies import USER
 from aml_magics.local.controllers import graph
+from aml_magics.local.controllers.parallel import MLFLOW
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace, bad_request
 
 KIND = "batchEndpoints"
 DEPLOYMENT_HEADER = "azureml-model-deployment"
-MLFLOW = Path(drivers.__file__).with_name("mlflow_scoring.py")
 # Tags of the jobs; clients tell by the first two how to download their outputs.
 BATCH, KIND_OF_JOB = "azureml.batchrun", "azureml.jobtype"
 ENDPOINT, DEPLOYMENT = "azureml.endpointname", "azureml.deploymentname"
@@ -32,9 +31,7 @@ def invoke(call: Call) -> Response:
     """Begin a job of the deployment that the request names, or of the endpoint's default one."""
     endpoint = _endpoint(call)
     deployment = _deployment(call, endpoint)
-    ws, asked = call.local.workspace_of(endpoint.id), call.document().get("properties") or {}
-    if not isinstance(asked, dict) or not isinstance(asked.get("inputData") or {}, dict):
-        raise bad_request("The properties of a request, and their inputData, are mappings.")
+    ws, asked = call.local.workspace_of(endpoint.id), _asked(call)
     made = deployment.properties.get("deploymentConfiguration") or {}
     define = _pipeline_job if made.get("componentId") else _model_job
     job = Job(ws, str(asked.get("name") or uuid4()))
@@ -54,6 +51,27 @@ def invoke(call: Call) -> Response:
     place = f"{call.door.api}/mferp/managementfrontend{endpoint.id}/jobs/{job.name}"
     headers = {DEPLOYMENT_HEADER: deployment.name, "Location": f"{place}?api-version=1"}
     return JSONResponse(_shown(call, endpoint.id, row), 201, headers)
+
+
+def _asked(call: Call) -> Body:
+    """What a request asks for; Azure's documentation writes InputData and Uri, the SDK inputData.
+
+    Raises: ArmError 400.
+    """
+    asked = call.document().get("properties") or {}
+    if not isinstance(asked, dict):
+        raise bad_request("The properties of a request are a mapping.")
+    asked = _camel(asked)
+    for group in ("inputData", "outputData"):
+        given = asked.get(group) or {}
+        if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
+            raise bad_request(f"The {group} of a request is a mapping of mappings.")
+        asked[group] = {name: _camel(value) for name, value in given.items()}
+    return asked
+
+
+def _camel(given: Body) -> Body:
+    return {name[:1].lower() + name[1:]: value for name, value in given.items()}
 
 
 def list_jobs(call: Call) -> Response:
@@ -153,14 +171,14 @@ def _pipeline_job(call: Call, ws: Workspace, deployment: Body, asked: Body) -> B
     component = made["componentId"]
     id_ = component["assetId"] if isinstance(component, dict) else component
     declared = graph.component(call.local, ws, id_).get("outputs") or {}
-    given = asked.get("outputData") or {}
+    given = asked["outputData"]
     outputs = {
         name: {"jobOutputType": about.get("type"), **_typed(given.get(name) or {})}
         for name, about in declared.items()
     }
     return {
         "componentId": id_,
-        "inputs": {name: _typed(value) for name, value in (asked.get("inputData") or {}).items()},
+        "inputs": {name: _typed(value) for name, value in asked["inputData"].items()},
         "outputs": outputs,
         "settings": made.get("settings") or {},
         "tags": {**(made.get("tags") or {}), KIND_OF_JOB: "azureml.pipelinejob"},
@@ -172,8 +190,7 @@ def _model_job(call: Call, ws: Workspace, deployment: Body, asked: Body) -> Body
 
     Raises: ArmError 400: there is no data to score; 404: the model is not there.
     """
-    given = (asked.get("inputData") or {}).values()
-    data = next((value for value in given if isinstance(value, dict) and value.get("uri")), None)
+    data = next((value for value in asked["inputData"].values() if value.get("uri")), None)
     if data is None:
         raise bad_request("The request has no inputData with a uri.")
     settings = {**deployment, **{key: value for key, value in asked.items() if value is not None}}
@@ -232,7 +249,7 @@ def _scoring(call: Call, ws: Workspace, deployment: Body, settings: Body) -> Bod
 
 def _score(asked: Body) -> Body:
     """Where the results go: to the output that the request names, by any name."""
-    given: Body = next(iter((asked.get("outputData") or {}).values()), {})
+    given: Body = next(iter(asked["outputData"].values()), {})
     if not given and (place := asked.get("outputDataset")):
         store = str(place.get("datastoreId") or "").rpartition("/")[2]
         path = str(place.get("path") or "").strip("/")

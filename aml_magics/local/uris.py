@@ -154,6 +154,11 @@ def _place(local: Local, ws: Workspace, id: str, kind: str) -> Path:  # noqa: A0
     return local_path(local, local.workspace_of(row.id), uri)
 
 
+def _model(local: Local, ws: Workspace, match: re.Match[str]) -> Path:
+    """MLflow's name of a version in the registry, which is the workspace's model."""
+    return _place(local, ws, f"azureml:{match['name']}:{match['version']}", "models")
+
+
 def asset(local: Local, ws: Workspace, id: str, kind: str = "data") -> Resource | None:  # noqa: A002
     """The version of an asset that an id names, or None.
 
@@ -231,4 +236,5 @@ _FORMS: tuple[tuple[str, Callable[[Local, Workspace, re.Match[str]], Path]], ...
     ),
     (r"(?:azureml:)?//registries/[^/]+/(?P<kind>data|models|codes)/.+$", _asset),
     (r"azureml:(?P<kind>)[^:/]+:[^:/]+$", _asset),
+    (r"models:/(?P<name>[^:/]+)/(?P<version>[^:/]+)$", _model),
 )

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
 
+TRAIN = """
+import sys
+import mlflow
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+x = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
+model = LinearRegression().fit(x, 2 * x["x"])
+signature = mlflow.models.infer_signature(x, model.predict(x))
+mlflow.sklearn.save_model(model, sys.argv[1], signature=signature)
+"""
 STATES = ("Completed", "Failed", "Canceled")
 
 
@@ -70,3 +83,11 @@ def why(details):
         return error["error"]["message"] if error else ""
 
     return call
+
+
+@pytest.fixture(scope="session")
+def doubler(tmp_path_factory):
+    """An MLflow model that doubles its column x."""
+    folder = tmp_path_factory.mktemp("models") / "doubler"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", TRAIN, str(folder)], check=True)
+    return folder

@@ -1,34 +1,22 @@
 """Batch endpoints invoked by the unmodified SDK: models, scripts and pipeline components."""
 
 import csv
-import subprocess
-import sys
 import textwrap
+import time
 
 import pytest
-from azure.ai.ml import Input, Output, load_component
+from azure.ai.ml import Input, Output, load_component, load_job
 from azure.ai.ml.entities import (
     BatchEndpoint,
     BatchRetrySettings,
     CodeConfiguration,
+    Data,
     Environment,
     Model,
     ModelBatchDeployment,
     ModelBatchDeploymentSettings,
     PipelineComponentBatchDeployment,
 )
-
-TRAIN = """
-import sys
-import mlflow
-import pandas as pd
-from sklearn.linear_model import LinearRegression
-
-x = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
-model = LinearRegression().fit(x, 2 * x["x"])
-signature = mlflow.models.infer_signature(x, model.predict(x))
-mlflow.sklearn.save_model(model, sys.argv[1], signature=signature)
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +26,6 @@ def no_deployment_of_a_test_before(monkeypatch):
 
     headers = dict(EndpointInvokeFields.DEFAULT_HEADER)
     monkeypatch.setattr(EndpointInvokeFields, "DEFAULT_HEADER", headers)
-
-
-@pytest.fixture(scope="module")
-def doubler(tmp_path_factory):
-    """An MLflow model that doubles its column x."""
-    folder = tmp_path_factory.mktemp("models") / "doubler"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", TRAIN, str(folder)], check=True)
-    return folder
 
 
 @pytest.fixture
@@ -263,6 +243,56 @@ jobs:
         client.jobs.download(job.name, download_path=tmp_path / words, output_name="made")
         text = (tmp_path / words / "named-outputs" / "made" / "greeting").read_text()
         assert text == f"{words} 0.csv 1.csv 2.csv 3.csv\n"
+
+
+def test_a_request_without_the_sdk_is_followed_by_its_location(
+    client, endpoint, deploy, tmp_path, data, connection
+):
+    import requests
+
+    deploy(scripted(tmp_path, client, "def run(mini_batch):\n    return mini_batch\n"))
+    asset = client.data.create_or_update(Data(name="rows", type="uri_folder", path=str(data)))
+    body = {"properties": {"InputData": {"x": {"JobInputType": "UriFolder", "Uri": asset.path}}}}
+    options = {"headers": {"Authorization": f"Bearer {connection.token}"}, "timeout": 30}
+    uri = client.batch_endpoints.get(endpoint).scoring_uri
+    answer = requests.post(uri, json=body, **options)
+    assert answer.status_code == 201
+    assert answer.headers["azureml-model-deployment"] == "scripted"
+    deadline = time.monotonic() + 120
+    status = ""
+    while status not in ("Completed", "Failed"):
+        assert time.monotonic() < deadline
+        shown = requests.get(answer.headers["Location"], **options).json()
+        status = shown["properties"]["status"]
+    assert (shown["name"], status) == (answer.json()["name"], "Completed")
+
+
+def test_a_parallel_step_may_be_a_model(client, doubler, data, run, read, why, tmp_path):
+    model = Model(name="doubler", path=str(doubler), type="mlflow_model")
+    version = client.models.create_or_update(model).version
+    (tmp_path / "pipeline.yml").write_text(f"""
+type: pipeline
+settings: {{default_compute: azureml:cpu}}
+inputs: {{data: {{type: uri_folder, path: ./data}}}}
+outputs: {{rows: {{type: uri_file}}}}
+jobs:
+  score:
+    type: parallel
+    inputs: {{data: "${{{{parent.inputs.data}}}}"}}
+    outputs: {{rows: "${{{{parent.outputs.rows}}}}"}}
+    input_data: ${{{{inputs.data}}}}
+    mini_batch_size: "2"
+    resources: {{instance_count: 1}}
+    task:
+      type: model
+      model: azureml:doubler:{version}
+      environment: {{image: none.invalid/none}}
+      append_row_to: ${{{{outputs.rows}}}}
+""")
+    job = run(load_job(tmp_path / "pipeline.yml"))
+    assert job.status == "Completed", why(job)
+    values = [float(line.split(",")[1]) for line in read(job, "rows", "rows").splitlines()]
+    assert values == pytest.approx([2.0 * number for number in range(8)])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from azure.ai.ml import (
 from azure.ai.ml.entities import (
     Environment,
     JupyterLabJobService,
+    Model,
     TensorBoardJobService,
     UserIdentityConfiguration,
     VsCodeJobService,
@@ -186,3 +187,14 @@ def test_a_job_offers_what_its_environment_has_to_offer(client, ended, tmp_path)
             assert told[name].error == f"{program} is not installed in the job's environment."
     client.jobs.begin_cancel(made.name).result()
     ended(made)
+
+
+def test_mlflow_loads_a_model_that_is_an_input(client, doubler, run):
+    client.models.create_or_update(Model(name="doubler", path=str(doubler), type="mlflow_model"))
+    line = (
+        'python -W ignore -c "import sys, mlflow, pandas as pd; '
+        "model = mlflow.pyfunc.load_model(sys.argv[1]); "
+        "assert round(model.predict(pd.DataFrame({'x': [2.0]}))[0]) == 4\" ${{inputs.model}}"
+    )
+    given = {"model": Input(type="mlflow_model", path="azureml:doubler:1")}
+    assert run(job(line, inputs=given)).status == "Completed"

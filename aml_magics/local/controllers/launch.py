@@ -82,11 +82,22 @@ def _input(local: Local, job: Job, place: Path, given: Body) -> str:
     if given["jobInputType"] == "mltable" and path.is_dir():
         mltables.place(local, job.ws, path, place)
         return str(place)
+    if (path / "MLmodel").is_file():  # MLflow loads no model from a folder that is a link
+        shutil.copytree(path, place, copy_function=_link)
+        return str(place)
     if path.is_file():
         place.mkdir()
         place = place / path.name
     place.symlink_to(path)
     return str(place)
+
+
+def _link(source: str, to: str) -> None:
+    """Another name of a file, or a copy where that cannot be."""
+    try:
+        os.link(source, to)
+    except OSError:
+        shutil.copyfile(source, to)
 
 
 def _output(local: Local, job: Job, place: Path, given: Body) -> str:

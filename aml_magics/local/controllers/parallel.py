@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 DRIVER = Path(drivers.__file__).with_name("parallel.py")
+MLFLOW = Path(drivers.__file__).with_name("mlflow_scoring.py")
 _INPUT = re.compile(r"\$\{\{\s*inputs\.([\w.\-]+)\s*\}\}")
 _BARE = re.compile(r"""(?<!["'])(\$\{\{[^{}]+\}\})(?!["'])""")
 # Properties of the job → options of the driver, given when they are set.
@@ -35,8 +36,8 @@ def check(local: Local, job: Job, asked: Body) -> None:
     Raises: ArmError 400.
     """
     task = asked.get("task") or {}
-    if not task.get("entryScript"):
-        raise bad_request("The parallel job has no task with an entry_script.")
+    if not task.get("entryScript") and not task.get("model"):
+        raise bad_request("The parallel job has no task with an entry_script or a model.")
     name = input_name(asked)
     if name not in (asked.get("inputs") or {}):
         raise bad_request(f"The input_data {asked.get('inputData')!r} is no input of the job.")
@@ -50,6 +51,8 @@ def input_name(job: Body) -> str:
 
 def as_command(job: Body) -> Body:
     """The properties of a parallel job as those of a command job."""
+    if not job["task"].get("entryScript"):
+        job = _of_model(job)
     task, name = job["task"], input_name(job)
     retries, resources = job.get("retrySettings") or {}, job.get("resources") or {}
     found = {option: job.get(key) for key, option in _OPTIONS.items()}
@@ -69,6 +72,20 @@ def as_command(job: Body) -> Body:
             parts.append(f"{option} {_quoted(task[key])}")
     arguments = " ".join((task.get("programArguments") or "").split())
     return {**job, "command": f"{' '.join(parts)} -- {_quoted(arguments)}"}
+
+
+def _of_model(job: Body) -> Body:
+    """A task of type model: an MLflow model in place of an entry script."""
+    # Clients write azureml:NAME:VERSION, which is data where inputs are concerned.
+    uri = re.sub(r"^azureml:([^:/]+):([^:/]+)$", r"models:/\1/\2", job["task"]["model"])
+    model = {"jobInputType": "mlflow_model", "uri": uri}
+    variables = {**(job.get("environmentVariables") or {}), "AML_BATCH_MODEL": "${{inputs._model}}"}
+    return {
+        **job,
+        "inputs": {**job["inputs"], "_model": model},
+        "environmentVariables": variables,
+        "task": {**job["task"], "entryScript": str(MLFLOW)},
+    }
 
 
 def _quoted(text: str) -> str:
