@@ -103,7 +103,7 @@ NOTES = {
     ),
     "jobs": (
         "Command, pipeline and sweep jobs and parallel and data transfer steps run, Spark jobs "
-        "with the extra `spark`; no others."
+        "with the extra `spark`, AutoML on tables with the extra `automl`; no others."
     ),
     "online_deployments": "MLflow models are served; scoring scripts are refused.",
     "schedules": (

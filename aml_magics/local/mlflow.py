@@ -145,6 +145,18 @@ class Tracking:
         for key, value in tags.items():
             store.set_tag(run, RunTag(key, value))
 
+    def log(
+        self, ws: Workspace, run: str, metrics: dict[str, float], params: dict[str, Any]
+    ) -> None:
+        """Log the last values of metrics, and parameters, of a run."""
+        from mlflow.entities import Metric, Param
+        from mlflow.utils.time import get_current_time_millis
+
+        at = get_current_time_millis()
+        values = [Metric(name, value, at, 0) for name, value in metrics.items()]
+        texts = [Param(name, str(value)) for name, value in params.items()]
+        self.store(ws.account, "tracking").log_batch(run, values, texts, [])
+
     def end_run(self, ws: Workspace, job: str, status: str) -> None:
         """Give a job's run the job's end; metrics and artifacts that came so far stay."""
         self.store(ws.account, "tracking").end_run(job, _RUN_STATUS[status])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aml_magics.local import bodies, jobfields
-from aml_magics.local.controllers import graph, parallel, spark, transfer, trials
+from aml_magics.local.controllers import automl, graph, parallel, spark, transfer, trials
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body, Resource, now
 from aml_magics.local.wire import ArmError, bad_request
@@ -25,7 +25,8 @@ class Kind(NamedTuple):
     `defaults`: what the service adds; `check`: raises ArmError for what cannot run;
     `has_files`: whether it has outputs of its own, those of its run named `default`; else they
     are where its child jobs put them; `run_type`, `orchestrator`: what run history calls it;
-    `of_trials`: whether its named outputs are those of one of its child jobs, unknown before.
+    `of_trials`: whether its named outputs are those of one of its child jobs, unknown before;
+    `outputs`: those that it has always.
     """
 
     defaults: Body
@@ -34,6 +35,7 @@ class Kind(NamedTuple):
     run_type: str = "azureml.scriptrun"
     orchestrator: str = "Execution"
     of_trials: bool = False
+    outputs: Body = {}  # noqa: RUF012 (of a NamedTuple)
 
 
 def create(
@@ -42,6 +44,8 @@ def create(
     asked: Body,
     parent: Resource | None = None,
     reused: Resource | None = None,
+    *,
+    ended: str = "",
     **notes: Any,
 ) -> Resource:
     """Check a job, keep it, and queue it.
@@ -49,6 +53,7 @@ def create(
     Args:
         parent: the job it is a child of.
         reused: a job that did the same: its outputs are taken over, nothing runs.
+        ended: the status that it has ended in already, in another process.
         notes: what is remembered about it.
     Raises: ArmError: it cannot be run; nothing is kept then.
     """
@@ -56,18 +61,21 @@ def create(
     properties = _completed(kind, job, asked)
     if reused:
         _take_over(local, properties, reused)
+    if ended:
+        times = {"StartTimeUtc": now(), "EndTimeUtc": now()}
+        properties.update(status=ended, properties={**times, **properties["properties"]})
     root = (local.store.noted(parent.id, "root") or parent.name) if parent else job.name
     lineage = {"mlflow.parentRunId": parent.name, "mlflow.rootRunId": root} if parent else {}
     tags = {**run_tags(properties), **lineage}
     run = local.mlflow.create_run(job.ws, job.name, properties["experimentName"], tags)
-    if reused:
-        local.mlflow.end_run(job.ws, job.name, "Completed")
+    if reused or ended:
+        local.mlflow.end_run(job.ws, job.name, ended or "Completed")
     with local.store.transaction():
         parent_id = parent.id if parent else ""
         resource, _ = local.store.put(job.id, "jobs", {"properties": properties}, parent_id)
         for key, value in {"experiment": run, "root": root, **notes}.items():
             local.store.note(job.id, key, value)
-    if not reused:
+    if not reused and not ended:
         local.jobs.submit(job)
     return resource
 
@@ -109,8 +117,10 @@ def _kind(asked: Body) -> Kind:
 def _completed(kind: Kind, job: Job, asked: Body) -> Body:
     """What was asked for, with what the service adds."""
     given = {key: value for key, value in asked.items() if value is not None}
-    asked_outputs = given.pop("outputs", {}).items()
-    outputs = {name: _output(kind, job, name, given or {}) for name, given in asked_outputs}
+    asked_outputs = {**kind.outputs, **given.pop("outputs", {})}
+    for name, own in kind.outputs.items():
+        asked_outputs[name] = {**(asked_outputs[name] or {}), **own}
+    outputs = {name: _output(kind, job, name, its or {}) for name, its in asked_outputs.items()}
     if kind.has_files:
         artifacts = f"azureml://datastores/workspaceartifactstore/ExperimentRun/dcid.{job.name}"
         outputs["default"] = {**_OUTPUT, "uri": artifacts, "jobOutputType": "uri_folder"}
@@ -159,10 +169,6 @@ def _check_sweep(local: Local, job: Job, asked: Body) -> None:
     trials.check(job, asked)
 
 
-def _check_spark(local: Local, job: Job, asked: Body) -> None:
-    spark.check(local, job, asked)
-
-
 _OUTPUT: Body = {"description": None, "mode": "ReadWriteMount"}
 _COMMON: Body = {
     "description": None,
@@ -199,6 +205,13 @@ _SWEEP: Body = {
     "trial": {},
 }
 _PIPELINE: Body = {"jobs": {}, "settings": {}, "sourceJobId": None}
+_AUTOML: Body = {
+    "environmentId": None,
+    "environmentVariables": {},
+    "queueSettings": None,
+    "resources": _RESOURCES,
+    "taskDetails": None,
+}
 _SPARK: Body = {
     "codeId": None,
     "environmentId": None,
@@ -217,7 +230,8 @@ KINDS: dict[str, Kind] = {
     "Command": Kind(_COMMAND, _check_command),
     "DataTransfer": Kind(_COMMAND, transfer.check),
     "Parallel": Kind(_COMMAND, parallel.check),
-    "Spark": Kind(_SPARK, _check_spark),
+    "AutoML": Kind(_AUTOML, automl.check, True, "automl", "AutoML", outputs=automl.OUTPUTS),
+    "Spark": Kind(_SPARK, spark.check),
     "Pipeline": Kind(_PIPELINE, graph.check, False, "azureml.PipelineRun", "Pipeline"),
     "Sweep": Kind(_SWEEP, _check_sweep, True, "hyperdrive", "HyperDrive", of_trials=True),
 }

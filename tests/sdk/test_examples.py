@@ -35,6 +35,8 @@ REFUSALS = {
     r"prompt flows": "prompt flows are not run here",
     r"cannot reach what the connection": "what connections lead to is not here",
     r"Spark jobs need": "pyspark or Java is not installed here",
+    r"AutoML jobs need": "FLAML is not installed here",
+    r"does not run AutoML tasks of type": "AutoML is for tables only",
     r"packag": "models are not packaged into images here",
 }
 # What the SDK itself refuses, before any request, and its words.

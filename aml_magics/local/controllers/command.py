@@ -132,13 +132,17 @@ class CommandRun(Run):
 
     def _wait(self, handle: processes.Handle) -> None:
         timeout = self._timeout()
-        in_time = handle.wait(timeout and timeout - self._seconds())
+        in_time = self._ended(handle, timeout and timeout - self._seconds())
         handle.kill()  # what the command left running in its process group, or all of it
         processes.reap(handle)
         processes.end_strays(self._exit_file)
         self.check()
         if not in_time:
             raise Failed(f"The job ran into its limit of {timeout:.0f} seconds.")
+
+    def _ended(self, handle: processes.Handle, timeout: float | None) -> bool:
+        """Wait until the process has ended, at most `timeout` seconds; whether it has."""
+        return handle.wait(timeout)
 
     def _outcome(self, code: int | None) -> Ended:
         if code is None:

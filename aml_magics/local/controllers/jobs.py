@@ -11,6 +11,7 @@ from aml_magics.local.controllers.command import CommandRun
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.pipeline import PipelineRun
 from aml_magics.local.controllers.run import TERMINAL, Canceled, Failed, Job, Parent, Run
+from aml_magics.local.controllers.search import AutoMLRun
 from aml_magics.local.controllers.sweep import SweepRun
 from aml_magics.local.store import Body
 from aml_magics.local.wire import Workspace
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 # What sees jobs of each type through.
 RUNS: dict[str, type[Run]] = {
     **dict.fromkeys(AS_COMMAND, CommandRun),
+    "AutoML": AutoMLRun,
     "Pipeline": PipelineRun,
     "Sweep": SweepRun,
 }

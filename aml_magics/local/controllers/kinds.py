@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aml_magics.local.controllers import parallel, spark, transfer
+from aml_magics.local.controllers import automl, parallel, spark, transfer
 from aml_magics.local.store import Body
 
 
@@ -14,6 +14,7 @@ def _command(job: Body) -> Body:
 
 # Type of job → its properties as those of a command job: command, codeId, environmentId, ….
 AS_COMMAND: dict[str, Callable[[Body], Body]] = {
+    "AutoML": automl.as_command,
     "Command": _command,
     "DataTransfer": transfer.as_command,
     "Parallel": parallel.as_command,

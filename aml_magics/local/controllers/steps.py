@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aml_magics.local.controllers import graph, spaces, spark, transfer
+from aml_magics.local.controllers import automl, graph, spaces, spark, transfer
 from aml_magics.local.controllers.graph import Node, Scope
 from aml_magics.local.controllers.run import Job
 from aml_magics.local.store import Body
@@ -150,6 +150,32 @@ def _data_transfer(node: Node, pipeline: Body) -> Body:
     return transfer.step(node.body, node.spec)
 
 
+def _automl(node: Node, pipeline: Body) -> Body:
+    """The details of a step in snake_case as a job has them."""
+    body = node.body
+    task = {camel_name(key): body[key] for key in _AUTOML if body.get(key) is not None}
+    for name in ("training_data", "validation_data", "test_data"):
+        given = body.get(name)
+        uri = given.get("uri") or given.get("path") if isinstance(given, dict) else given
+        if uri:
+            task[camel_name(name)] = {"jobInputType": "mltable", "uri": uri}
+    for name in ("featurization", "forecasting", "limits", "training"):
+        part = {camel_name(key): value for key, value in (body.get(name) or {}).items()}
+        task[f"{name.removesuffix('s')}Settings"] = part
+    limits = task["limitSettings"]
+    for name in ("timeout", "trialTimeout"):
+        minutes = limits.pop(f"{name}Minutes", None)
+        if minutes is not None:
+            limits[name] = f"PT{minutes}M"
+    return {"jobType": "AutoML", "taskDetails": {"taskType": body.get("task"), **task}}
+
+
+_AUTOML = (
+    *("cv_split_column_names", "log_verbosity", "n_cross_validations", "positive_label"),
+    *("primary_metric", "target_column_name", "validation_data_size", "weight_column_name"),
+)
+
+
 def _spark(node: Node, pipeline: Body) -> Body:
     body, spec = node.body, node.spec
     conf = {**(spec.get("conf") or {}), **(body.get("conf") or {})}
@@ -196,10 +222,15 @@ def check(local: Local, job: Job, node: Node) -> None:
         _CHECKS[node.kind](local, job, STEPS[node.kind](node, {}))
 
 
-_CHECKS = {"data_transfer": transfer.check, "spark": spark.check_installed}
+_CHECKS = {
+    "automl": automl.check_task,
+    "data_transfer": transfer.check,
+    "spark": spark.check_installed,
+}
 
 
 STEPS: dict[str, Callable[[Node, Body], Body]] = {
+    "automl": _automl,
     "command": _command,
     "data_transfer": _data_transfer,
     "parallel": _parallel,

@@ -60,6 +60,23 @@ def split(place: str, size: str, keys: list[str], is_table: bool) -> Iterator[Mi
             yield MiniBatch(number, frame, len(frame), {})
 
 
+def table(place: str) -> Any:
+    """A whole MLTable as one pandas DataFrame.
+
+    Raises: BadData: it is none, or has no rows.
+    """
+    import pandas as pd
+
+    folder = Path(place)
+    spec = _mltable(folder)
+    if not _is_read(spec):
+        raise BadData("The MLTable does not say how its files are read, as read_delimited does.")
+    frames = [frame for frame, _ in _frames(folder, spec)]
+    if not frames:
+        raise BadData("The MLTable has no rows.")
+    return pd.concat(frames, ignore_index=True)
+
+
 def size_of(text: str) -> int:
     """`10kb` → 10240.
 
