@@ -351,3 +351,30 @@ def test_fork_servers_can_be_switched_off(home, tmp_path, monkeypatch):
     workspace.until("plain", "Completed", "Failed", timeout=60)
     assert SERVER not in log_of(workspace, "plain")
     assert servers(workspace) == []
+
+
+def test_an_environment_half_built_by_a_killed_daemon_is_built_again(workspace, tmp_path):
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    wait = "while not os.path.exists(GO): time.sleep(0.05)"
+    script = (
+        f"import os, sys, time\nGO = {str(go)!r}\nopen({str(begun)!r}, 'a').write('x')\n{wait}\n"
+    )
+    (tmp_path / "slow").mkdir()
+    setup = "from setuptools import setup\nsetup(name='slow', py_modules=[])\n"
+    (tmp_path / "slow" / "setup.py").write_text(script + setup)
+    conda = {"dependencies": ["python>=3.9", {"pip": [f"slow @ file://{tmp_path}/slow"]}]}
+    environment = {"properties": {"image": "none.invalid/x", "condaFile": json.dumps(conda)}}
+    workspace.ask("PUT", "environments/slow/versions/1", environment)
+    workspace.submit("first", "python -m pip list", environmentId="azureml:slow:1")
+    wait_for(begun, 90)
+    builders = psutil.Process(workspace.address.pid).children(recursive=True)
+    workspace.kill()
+    begun.unlink()
+    workspace.restart()
+    wait_for(begun, 90)  # the same job builds it anew
+    assert not [one for one in builders if one.is_running() and one.status() != "zombie"]
+    go.touch()
+    assert workspace.until("first", "Completed", "Failed", timeout=120) == "Completed"
+    assert "slow" in log_of(workspace, "first")
+    (folder,) = (workspace.home / "environments").glob("*/complete")
+    assert len(list(folder.parent.iterdir())) == 2  # one build, and the file that names it
