@@ -167,10 +167,9 @@ def _build(place: Path, spec: Specification, log: Log, *, fits: bool) -> None:
     wanted, options = lines, list[str]()
     if fits and not (is_asked and spec.python):
         wanted, options = _fitting(place, lines, log)
-    listed = place / "requirements.txt"
-    listed.write_text("\n".join(wanted) + "\n", "utf-8")
-    install = ["install", "--compile-bytecode", *options, "--requirements", str(listed)]
-    if _pip(place, install, log):
+    listed = _listed(place, "requirements.txt", wanted)
+    install = ["install", "--compile-bytecode", *options, *_together(place, wanted)]
+    if _pip(place, [*install, "--requirements", listed], log):
         raise BuildFailed("Its packages could not be installed.")
 
 
@@ -230,11 +229,25 @@ def _nearest(place: Path, lines: list[str], log: Log) -> dict[str, str]:
 
 def _resolves(place: Path, lines: list[str], options: list[str], log: Log) -> bool:
     """Whether there are versions for the lines; they are in `locked.txt` then."""
-    asked, answer = place / "asked.txt", place / "locked.txt"
-    asked.write_text("\n".join(lines) + "\n", "utf-8")
+    asked, answer = _listed(place, "asked.txt", lines), place / "locked.txt"
     answer.unlink(missing_ok=True)
-    files_ = ["--output-file", str(answer), str(asked)]
-    return not _pip(place, ["compile", "--quiet", "--no-header", *options, *files_], log)
+    options = ["--quiet", "--no-header", *options, *_together(place, lines)]
+    return not _pip(place, ["compile", *options, "--output-file", str(answer), asked], log)
+
+
+def _together(place: Path, lines: list[str]) -> list[str]:
+    """Options by which an MLflow with a fixed version gets no other one's mlflow-skinny.
+
+    Both have the same files, and early ones of either do not say that they go together.
+    """
+    fixed = [pin for pin in pins.pins(lines).values() if pin.name == "mlflow"]
+    same = [f"mlflow-skinny{pin.line.specifier}" for pin in fixed]
+    return ["--constraints", _listed(place, "constraints.txt", same)] if same else []
+
+
+def _listed(place: Path, name: str, lines: list[str]) -> str:
+    (place / name).write_text("\n".join(lines) + "\n", "utf-8")
+    return str(place / name)
 
 
 def _wheels_of(names: Iterable[str]) -> list[str]:

@@ -313,3 +313,26 @@ def test_versions_that_this_python_has_not_are_replaced_and_named(built, tmp_pat
     assert job.status == "Completed", log
     assert f"Python 3.7 is not to be had here: using {OWN}" in log
     assert f"Taken instead: markupsafe==2.0.0 → markupsafe=={out.strip()}" in log
+
+
+def test_what_a_job_installs_into_the_workspaces_python_is_for_it_alone(built):
+    line = "python -c 'import inflection; print(inflection.__file__)'"
+    own = Environment(image=IMAGE)
+    job, _, out = built(own, f"pip install inflection && {line}")
+    assert job.status == "Completed", out
+    assert "/packages/inflection/" in out.splitlines()[-1]
+    job, *_ = built(own, line)
+    assert job.status == "Failed"
+
+
+@pytest.mark.slow
+def test_an_old_mlflow_logs_to_the_workspace(built, tmp_path):
+    """Its client speaks HTTP to a newer server, and azureml-mlflow brings it no other's files."""
+    dependency = "pip:\n  - mlflow==2.9.2\n  - azureml-mlflow==1.55.0"
+    line = "python -c \"import mlflow; mlflow.log_metric('m', 0.5); print(mlflow.__version__)\""
+    job, log, out = built(of_conda(tmp_path / "env", "python>=3.9", dependency), line, 600)
+    assert (job.status, out.splitlines()[-1]) == ("Completed", "2.9.2"), log + out
+    assert "mlflow-skinny==2.9.2" in log
+    import mlflow
+
+    assert mlflow.get_run(job.name).data.metrics == {"m": 0.5}

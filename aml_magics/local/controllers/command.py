@@ -85,6 +85,7 @@ class CommandRun(Run):
         line = launch.rendered(properties["command"], found)
         script.write_text(line + "\n", "utf-8")
         environment = launch.environment(self.local, self.job, properties, python, found)
+        launch.installing(properties["command"], python, root, environment)
         shell = [shutil.which("bash") or "/bin/sh", str(script)]
         logs = (self.artifacts / USER_LOG).parent
         command = distribution.command(shell, properties, root, logs)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -131,6 +132,18 @@ def environment(
     if properties.get("identity"):  # its credentials are those of a program under aml-local run
         return cloud.environment(local.address, given)
     return given
+
+
+def installing(command: str, python: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Let `pip install` in the workspace's own Python put packages where this job alone sees them.
+
+    Args: command: what the job runs; folder: the job's; environment: its variables, changed.
+    """
+    if python == Path(sys.executable) and re.search(r"\bpip3?\b", command):
+        place = str(folder / "packages")
+        environment["PIP_TARGET"] = place
+        for name, path in (("PYTHONPATH", place), ("PATH", f"{place}/bin")):
+            environment[name] = os.pathsep.join(filter(None, (path, environment.get(name))))
 
 
 def _own(local: Local, job: Job, properties: Body) -> dict[str, str]:
