@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+RECIPE = 2  # of how environments are made: with another one, all of them are made anew
+
 
 class BuildFailed(Exception):
     """An environment could not be built; the build log says why."""
@@ -36,7 +38,7 @@ class Specification(NamedTuple):
     @property
     def key(self) -> str:
         """The same for environments that are the same, whatever they are called."""
-        own = (platform.python_version(), platform.machine())
+        own = (RECIPE, platform.python_version(), platform.machine())
         text = json.dumps([own, self.python, self.requirements])
         return sha256(text.encode()).hexdigest()[:16]
 

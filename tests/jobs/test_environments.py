@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from azure.ai.ml import command
 from azure.ai.ml.entities import BuildContext, Environment
 
@@ -290,8 +291,6 @@ def test_two_jobs_build_an_environment_once_and_either_is_cancelled(
     second = client.jobs.create_or_update(asked[1])
 
     def log_of_second():
-        import requests
-
         url = details(second)["logFiles"].get(LOG)
         return requests.get(url, timeout=30).text if url else ""
 
@@ -303,6 +302,21 @@ def test_two_jobs_build_an_environment_once_and_either_is_cancelled(
     assert ended(first, 30).status == "Canceled"
     wait_for(lambda: not psutil.pid_exists(pid))
     assert not begun.exists()
+
+
+def test_a_job_that_waited_for_a_build_runs_in_it(client, ended, details, tmp_path):
+    dependency = unlike_others()
+    environment = of_conda(tmp_path / "env", "python>=3.9", dependency)
+    made = [
+        client.jobs.create_or_update(
+            command(command="true", environment=environment, compute="cpu", display_name=name)
+        )
+        for name in ("first", "second")
+    ]
+    assert {ended(job).status for job in made} == {"Completed"}
+    logs = [requests.get(details(job)["logFiles"][LOG], timeout=30).text for job in made]
+    assert sum("building with uv" in log for log in logs) == 1
+    assert sum("taken from the cache" in log for log in logs) == 1
 
 
 def test_versions_that_this_python_has_not_are_replaced_and_named(built, tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from azure.ai.ml import Input, command, dsl
@@ -12,6 +13,7 @@ from azure.ai.ml.entities import (
     JobSchedule,
     RecurrenceTrigger,
 )
+from azure.ai.ml.entities._load_functions import load_schedule
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from aml_magics.local import triggers
@@ -412,3 +414,21 @@ def test_other_actions_are_stored_and_say_so(arm, action):
     assert answer.status_code == 501
     assert f"action {action}: watch is stored only" in answer.json()["error"]["message"]
     assert arm("GET", "./schedules/watch").json()["properties"]["isEnabled"]
+
+
+AROUND = [folder / "shared/examples/cli/schedules" for folder in Path(__file__).resolve().parents]
+EXAMPLES = next((folder for folder in AROUND if folder.is_dir()), None)
+
+
+@pytest.mark.skipif(EXAMPLES is None, reason="needs shared/examples beside the checkout")
+@pytest.mark.parametrize("name", ["cron-with-settings-job-schedule", "recurrence-job-schedule"])
+def test_schedules_of_real_projects_run(client, ended, name):
+    asked = load_schedule(EXAMPLES / f"{name}.yml")
+    client.schedules.begin_create_or_update(asked).result()
+    try:
+        job = client.jobs.get(client.schedules.trigger(asked.name).job_name)
+        assert ended(job).status == "Completed"
+        said = job.inputs["hello_string_top_level_input"]._data
+        assert said == (job.name if "settings" in name else "hello world")
+    finally:
+        client.schedules.begin_disable(asked.name).result()
