@@ -14,7 +14,7 @@ from aml_magics.local.routes import ROUTES
 
 REAL, STORED, REFUSED, CLIENT = "real", "stored only", "501", "client only"
 # Modules and asset kinds whose resources come back as they were put, and do nothing.
-STORED_MODULES = {"computes", "groups", "indexes", "resources"}
+STORED_MODULES = {"computes", "groups", "indexes", "resources", "serverless"}
 STORED_ASSETS = {"components", "featuresets", "featurestoreEntities"}
 REAL_COLLECTIONS = {"schedules"}  # kept by a stored module, and acted on
 
@@ -76,7 +76,7 @@ OPERATIONS = {
     "online_endpoints": Group(real=f"{_LIFE} begin_regenerate_keys get_keys invoke"),
     "registries": Group(real="begin_create begin_delete get list"),
     "schedules": Group(real=f"{_LIFE} begin_disable begin_enable trigger"),
-    "serverless_endpoints": Group(stored=_LIFE, refused="begin_regenerate_keys get_keys"),
+    "serverless_endpoints": Group(stored=f"{_LIFE} get_keys", client="begin_regenerate_keys"),
     "workspace_outbound_rules": Group(stored="begin_create begin_remove begin_update get list"),
     "workspaces": Group(
         real="begin_create begin_delete begin_diagnose begin_sync_keys begin_update get get_keys "
@@ -110,6 +110,10 @@ NOTES = {
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "
         "monitors are stored only. As on Azure, days of the month and months of a "
         "cron expression count as `*`."
+    ),
+    "serverless_endpoints": (
+        "Nothing serves them: they are offline, and their keys open nothing. The SDK's "
+        "`begin_regenerate_keys` fails before it sends its request."
     ),
     "workspaces": (
         "The workspace of a login is made on the spot; others are created, as workspace, hub, "

@@ -39,7 +39,7 @@ def put(call: Call) -> Response:
     _check_traffic(call, asked)
     resource, _ = call.local.store.put(call.arm_id, KIND, _endpoint(call, body, asked, mode))
     if call.local.store.noted(call.arm_id, "keys") is None:
-        call.local.store.note(call.arm_id, "keys", {"Primary": _new_key(), "Secondary": _new_key()})
+        call.local.store.note(call.arm_id, "keys", new_keys())
     return JSONResponse(_shown(call, resource), 201, _operation(call))
 
 
@@ -79,16 +79,23 @@ def list_keys(call: Call) -> Response:
 
 def regenerate_keys(call: Call) -> Response:
     """Make a new key; the SDK sends the old one along, any other value is taken as the new."""
-    keys, asked = _keys(call, "Key"), call.document()
-    kind = str(asked.get("keyType")).capitalize()
-    if kind not in keys:
-        raise bad_request(f"keyType is none of {[*keys]}.")
-    given = asked.get("keyValue")
-    if given is not None and not isinstance(given, str):
-        raise bad_request("keyValue is not text.")
-    keys[kind] = given if given and given != keys[kind] else _new_key()
+    keys = renewed(_keys(call, "Key"), call.document())
     call.local.store.note(_parent(call), "keys", keys)
     return _accepted(call)
+
+
+def renewed(keys: dict[str, str], asked: Body) -> dict[str, str]:
+    """The keys of an endpoint with the one replaced that a client asks to have replaced."""
+    kind, given = str(asked.get("keyType")).capitalize(), asked.get("keyValue")
+    if kind not in keys:
+        raise bad_request(f"keyType is none of {[*keys]}.")
+    if given is not None and not isinstance(given, str):
+        raise bad_request("keyValue is not text.")
+    return {**keys, kind: given if given and given != keys[kind] else _new_key()}
+
+
+def new_keys() -> dict[str, str]:
+    return {"Primary": _new_key(), "Secondary": _new_key()}
 
 
 def token(call: Call) -> Response:

@@ -101,11 +101,14 @@ def patch(call: Call) -> Response:
         body = _merged(old.body, asked)
         if not isinstance(body.get("properties"), dict):
             raise bad_request("The properties of a resource are a mapping.")
+        secret = body["properties"].pop(kind.secret, None)
         if kind.complete:
             kind.complete(call, body)
         resource, _ = call.local.store.put(call.arm_id, name, body)
         if kind.changed:
             kind.changed(call.local, old, resource)
+        if secret is not None:
+            call.local.store.note(call.arm_id, "secret", secret)
     return JSONResponse(_shown(call, kind, resource))
 
 
@@ -125,10 +128,15 @@ def delete(call: Call) -> Response:
 
 def list_secrets(call: Call) -> Response:
     """A connection with its credentials."""
-    kind, id_ = KINDS["connections"], call.arm_id.rpartition("/")[0]
-    body = _shown(call, kind, _found(call, kind, id_))
-    body["properties"]["credentials"] = call.local.store.noted(id_, "secret")
+    connection = found(call, "connections")
+    body = _shown(call, KINDS["connections"], connection)
+    body["properties"]["credentials"] = call.local.store.noted(connection.id, "secret")
     return JSONResponse(body)
+
+
+def found(call: Call, name: str) -> Resource:
+    """The resource that the operation at the end of the URL is about, of the kind of that name."""
+    return _found(call, KINDS[name], call.arm_id.rpartition("/")[0])
 
 
 def cannot_run(call: Call) -> Response:
@@ -198,10 +206,10 @@ def _decorate(call: Call, kind: Kind, body: Body) -> None:
 
 def _keep(call: Call) -> Callable[[Resource], bool]:
     """The filters a listing may name: a connection's category, whether a schedule is enabled."""
-    category, view = call.query.get("category"), call.query.get("listviewtype", "").lower()
-    enabled = {"enabledonly": True, "disabledonly": False}.get(view)
+    category, view = call.query.get("category", "").lower(), call.query.get("listviewtype", "")
+    enabled = {"enabledonly": True, "disabledonly": False}.get(view.lower())
     return lambda row: (
-        (category in (None, row.properties.get("category")))
+        (category in ("", str(row.properties.get("category")).lower()))
         and (enabled in (None, row.properties.get("isEnabled")))
     )
 

@@ -31,6 +31,7 @@ from aml_magics.local import (
     resources,
     router,
     schedules,
+    serverless,
     workspaces,
 )
 from aml_magics.local.wire import PROVIDER, Call
@@ -179,7 +180,8 @@ ROUTES: tuple[Route, ...] = (
     ("POST", "{ws}/models/{name}/versions/{version}/package", resources.cannot_run),
     ("GET", "{ws}/connections/{name}/deployments", resources.cannot_run),
     ("POST", "{ws}/provisionManagedNetwork", resources.cannot_run),
-    ("POST", "{ws}/serverlessEndpoints/{name}/(?:listKeys|regenerateKeys)", resources.cannot_run),
+    ("POST", "{ws}/serverlessEndpoints/{name}/listKeys", serverless.list_keys),
+    ("POST", "{ws}/serverlessEndpoints/{name}/regenerateKeys", serverless.regenerate_keys),
     # jobs
     ("GET", "{ws}/jobs", jobs.list_),
     ("GET", "{ws}/jobs/{name}", jobs.get),
