@@ -273,6 +273,7 @@ def _partitions(
     absent = [key for key in keys if key not in table.columns]
     if absent:
         raise BadData(f"The table has no column {absent[0]}, which is one of its partition_keys.")
-    for values, rows in table.groupby(keys, dropna=False):
-        named = dict(zip(keys, values if isinstance(values, tuple) else (values,), strict=True))
+    for found, rows in table.groupby(keys, dropna=False):
+        values = found if isinstance(found, tuple) else (found,)
+        named = dict(zip(keys, values))  # noqa: B905 (jobs run on Pythons without strict)
         yield named, rows.reset_index(drop=True)

@@ -86,7 +86,8 @@ class Results:
     """The file that results are appended to, in order, whole or not there at all."""
 
     def __init__(self, path: Path | None) -> None:
-        self._path, self._next, self._early = path, 0, dict[int, str]()
+        self._path, self._next = path, 0
+        self._early: dict[int, str] = {}
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._partial = path.with_name(f".{path.name}.partial")
