@@ -1,15 +1,22 @@
 """AutoML jobs and steps on tables through the unmodified SDK: searches that really train."""
 
 import json
+import os
+import signal
+import time
 from importlib.util import find_spec
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from azure.ai.ml import Input, Output, automl, dsl, load_job
 from azure.ai.ml.constants import AssetTypes
 from azure.core.exceptions import HttpResponseError
+
+from aml_magics.local import daemon
+from tests.conftest import client_of, connect
 
 pytestmark = pytest.mark.skipif(not find_spec("flaml"), reason="needs the extra `automl`")
 
@@ -205,6 +212,35 @@ def test_a_forecast_follows_each_series(run, table, best_of):
     model = mlflow.sklearn.load_model(f"runs:/{best.info.run_id}/outputs/mlflow-model")
     found, _ = model.forecast(frame[~is_past].drop(columns="sold"))
     assert np.abs(found - frame[~is_past]["sold"]).max() < 4
+
+
+def test_a_search_outlives_its_daemon(home, monkeypatch, table):
+    address = daemon.ensure(home)
+    client = client_of(connect(address, monkeypatch))
+    job = automl.regression(
+        training_data=table("training", prices()), target_column_name="price", compute="cpu"
+    )
+    job.set_limits(max_trials=12, timeout_minutes=10)
+    job = client.jobs.create_or_update(job)
+    until(lambda: list(client.jobs.list(parent_job_name=job.name)))
+    os.kill(address.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(address.pid)], timeout=10)
+
+    names = (client.subscription_id, client.resource_group_name, client.workspace_name)
+    client = client_of(daemon.door(daemon.ensure(home), *names))
+    until(lambda: client.jobs.get(job.name).status in ("Completed", "Failed"))
+    done = client.jobs.get(job.name)
+    assert done.status == "Completed"
+    trials = [child.name for child in client.jobs.list(parent_job_name=job.name)]
+    assert sorted(trials) == sorted(f"{job.name}_{number}" for number in range(12))
+    assert done.tags["automl_best_child_run_id"] in trials
+
+
+def until(is_so, seconds=180):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_tasks_of_images_and_texts_are_refused_by_name(client, table):

@@ -8,6 +8,7 @@ import logging
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ class Search:
         searched = AutoML()
         folds = self.data.folds()
         say(f"Trains {', '.join(NAMES[name] for name in learners)} on {len(folds)} folds")
-        if (limits.get("maxConcurrentTrials") or 1) > 1:
-            say("Trials run one after the other; each has all cores")
+        for line in _not_done(self.task):
+            say(line)
         weights = {} if self.data.weights is None else {"sample_weight": self.data.weights}
         searched.fit(
             self.data.numbers,
@@ -230,6 +231,29 @@ def _probabilities(estimator: Any, rows: Any, predicted: Any, count: int) -> Any
     if found.ndim == 1 or found.shape[1] != count:
         return np.eye(count)[predicted]
     return found
+
+
+def _not_done(task: dict[str, Any]) -> Iterator[str]:
+    """What the job asks for, or Azure would do unasked, and is not done here."""
+    limits, training = task.get("limitSettings") or {}, task.get("trainingSettings") or {}
+    featurization = task.get("featurizationSettings") or {}
+    if (limits.get("maxConcurrentTrials") or 1) > 1:
+        yield "Trials run one after the other; each has all cores"
+    if False not in (training.get("enableStackEnsemble"), training.get("enableVoteEnsemble")):
+        yield "No ensembles are made of the models here"
+    if str(featurization.get("mode")).lower() == "off":
+        yield "Gaps and texts become numbers even without featurization: models need them"
+    asked = {
+        "limits.exit_score": limits.get("exitScore"),
+        "featurization.blocked_transformers": featurization.get("blockedTransformers"),
+        "cv_split_column_names": task.get("cvSplitColumnNames"),
+        "training.enable_dnn_training": training.get("enableDnnTraining"),
+        "country_or_region_for_holidays": (task.get("forecastingSettings") or {}).get(
+            "countryOrRegionForHolidays"
+        ),
+    }
+    if unused := [name for name, value in asked.items() if value]:
+        yield f"Not used here: {', '.join(unused)}"
 
 
 def _plain(names: list[str] | None) -> list[str]:
