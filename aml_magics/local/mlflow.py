@@ -23,6 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aml_magics.local import incoming, mlflow_stores, uris
+from aml_magics.local.curves import Curves
 from aml_magics.local.wire import ArmError, Call, Workspace, bad_request
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Tracking:
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._stores: dict[str, dict[str, Any]] = {}
+        self._curves: dict[str, Curves] = {}
         self.adopted: dict[str, Any] = {}  # state of each registry when its models were taken up
         self._app: ASGIApp | None = None
 
@@ -93,8 +95,15 @@ class Tracking:
         self.app()
         with self._lock:
             if account not in self._stores:
-                self._stores[account] = mlflow_stores.of(self._database(account), account)
+                url = self._database(account)
+                self._curves[account] = Curves(Path(url.removeprefix("sqlite:///")))
+                self._stores[account] = mlflow_stores.of(url, account, self._curves[account])
             return self._stores[account][which]
+
+    def curves(self, account: str) -> Curves:
+        """The metrics of a workspace as curves to draw."""
+        self.store(account, "tracking")
+        return self._curves[account]
 
     def _database(self, account: str) -> str:
         """URL of a workspace's database; a new one is a copy, for making one takes a second."""
@@ -110,6 +119,7 @@ class Tracking:
         """Remove a workspace's experiments, runs and registered models."""
         with self._lock:
             self.adopted.pop(account, None)
+            self._curves.pop(account, None)
             for store in self._stores.pop(account, {}).values():
                 store.engine.dispose()  # MLflow keeps engines by URL, with the old file open
             for path in (self._local.home / "mlflow").glob(f"{account}.db*"):

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aml_magics.local import uris
 
+if TYPE_CHECKING:
+    from aml_magics.local.curves import Curves
+
+_STATISTICS = {  # rows of the table, then rows that are alike in the first column, the first two...
+    "sqlite_autoindex_metrics_1": "1000000 100000 10 5 1 1 1",
+    "index_metrics_run_uuid": "1000000 1000",
+    "index_metrics_run_uuid_key_step": "1000000 1000 100 1",
+}
 _LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
 
 
@@ -22,15 +32,28 @@ def make_empty(path: Path) -> None:
     with store.ManagedSessionMaker(read_only=False) as session:
         session.query(SqlExperiment).delete()  # the default one, with this root for artifacts
     store.engine.dispose()
+    _choose_index(path)
 
 
-def of(url: str, account: str) -> dict[str, Any]:
+def _choose_index(path: Path) -> None:
+    """Have a curve found by its run: by its metric, SQLite reads that metric of every run.
+
+    SQLite chooses by statistics of the table, which it has none of; these are of many runs.
+    """
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("ANALYZE sqlite_schema")  # makes the table of statistics
+        rows = [("metrics", index, numbers) for index, numbers in _STATISTICS.items()]
+        database.executemany("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", rows)
+        database.commit()
+
+
+def of(url: str, account: str, curves: Curves) -> dict[str, Any]:
     """The tracking store and the model registry store of a workspace, by these names."""
-    tracking = _tracking_store(url, account)
+    tracking = _tracking_store(url, account, curves)
     return {"tracking": tracking, "registry": _registry_store(url, tracking)}
 
 
-def _tracking_store(url: str, account: str) -> Any:
+def _tracking_store(url: str, account: str, curves: Curves) -> Any:
     from mlflow.store.tracking.dbmodels.models import SqlRun
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.utils.time import get_current_time_millis
@@ -54,13 +77,23 @@ def _tracking_store(url: str, account: str) -> Any:
             id_ = str(known.experiment_id if known else self.create_experiment(experiment))
             with self.ManagedSessionMaker(read_only=False) as session:
                 row = session.get(SqlRun, run)
-                if row and row.lifecycle_stage == "deleted":  # with the job that had this name
+                replaced = row and row.lifecycle_stage == "deleted"  # with the job of this name
+                if replaced:
                     session.delete(row)
                     session.flush()
-                    row = None
-                if row is None:
+                if replaced or row is None:
                     session.add(_row(id_, run, tags, f"{root}/ExperimentRun/dcid.{run}"))
+            if replaced:
+                curves.reset()
             return id_
+
+        def log_metric(self, run_id: str, metric: Any) -> None:
+            super().log_metric(run_id, metric)
+            curves.logged(1)
+
+        def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            super().log_batch(run_id, metrics, params, tags)
+            curves.logged(len(metrics))
 
         def end_run(self, run: str, status: str) -> None:
             end = {"status": status, "end_time": get_current_time_millis()}

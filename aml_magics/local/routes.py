@@ -16,6 +16,7 @@ from aml_magics.local import (
     assets,
     batch,
     computes,
+    curves,
     datalake,
     datastores,
     endpoints,
@@ -229,6 +230,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET HEAD", _PROXY + "/{rest:path}", mlflow.get_artifact),
     ("PUT", _PROXY + "/{rest:path}", mlflow.put_artifact),
     ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
+    ("POST", _MLFLOW + r"/ajax-api/2\.0/mlflow/metrics/sample-histories", curves.answer),
     ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
     # blob and Data Lake storage
     ("GET HEAD PUT DELETE", _STORAGE, datalake.filesystem),
