@@ -15,7 +15,7 @@ demo: .venv/.test        ## Run the quickstart notebook on a local workspace
 	@.ci/demo
 
 test: .venv/.test        ## Run all tests but the slow ones (.ci/run runs those too)
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow" $(ARGS)
 
 lint: .venv/.lint        ## Check style, types and layers
 	@.ci/quietly $(BIN)/ruff check .
