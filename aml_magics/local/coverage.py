@@ -15,7 +15,7 @@ from aml_magics.local.routes import ROUTES
 REAL, STORED, REFUSED, CLIENT = "real", "stored only", "501", "client only"
 # Modules and asset kinds whose resources come back as they were put, and do nothing.
 STORED_MODULES = {"computes", "groups", "indexes", "resources", "serverless"}
-STORED_ASSETS = {"components", "featuresets", "featurestoreEntities"}
+STORED_ASSETS = {"featuresets", "featurestoreEntities"}
 REAL_COLLECTIONS = {"schedules"}  # kept by a stored module, and acted on
 
 
@@ -38,7 +38,7 @@ OPERATIONS = {
     "batch_deployments": Group(real="list_jobs", stored=_LIFE),
     "batch_endpoints": Group(real="invoke list_jobs", stored=_LIFE),
     "capability_hosts": Group(stored="begin_create_or_update begin_delete get"),
-    "components": Group(real="validate", stored=f"{_ASSET} download", client="prepare_for_sign"),
+    "components": Group(real=f"{_ASSET} download validate", client="prepare_for_sign"),
     "compute": Group(
         real="list_sizes list_usage",
         stored=f"{_LIFE} begin_attach begin_restart begin_start begin_stop begin_update list_nodes",

@@ -115,7 +115,7 @@ class PipelineRun(Parent):
             submission.create(self.local, job, asked, self.row(), reused=earlier, **notes)
         except ArmError as exc:
             raise Failed(f"Step {node.name} could not be begun: {exc}") from exc
-        what = f"reuses the outputs of job {earlier.name}" if earlier else f"is job {name}"
+        what = f"reuses the outputs of job {_original(earlier)}" if earlier else f"is job {name}"
         self._log(f"Step {node.name} {what}")
         return earlier is not None
 
@@ -179,6 +179,11 @@ def _given(job: Body, spec: Body) -> dict[str, Body]:
         if about.get("default") is not None
     }
     return {**defaults, **(job.get("inputs") or {})}
+
+
+def _original(reused: Resource) -> str:
+    """The job that made the outputs of one that was itself taken over."""
+    return str(reused.properties["properties"].get("azureml.reusedrunid") or reused.name)
 
 
 def _forces_rerun(pipeline: Body) -> bool:
