@@ -26,7 +26,7 @@ lint: .venv/.lint        ## Check style, types and layers
 lab: .venv/.lab        ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb $(ARGS)
 
-bench: .venv/.test        ## Measure load, start, submit and log latency side by side
+bench: .venv/.test        ## Measure load, start, submit, log latency and jobs side by side
 	@$(BIN)/python tests/bench $(ARGS)
 
 notebooks: .venv/.test        ## Execute the notebooks and store their outputs

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
+import jobs
 import latency
 import loading
 import serving
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "submitting": submitting.measure,
     "latency": latency.measure,
     "serving": serving.measure,
+    "jobs": jobs.measure,
 }
 
 
