@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 LIST = "%aml job list"  # what to type when there is no such job
 Tell = Callable[[str], None]
 PARENTS = ("Pipeline", "Sweep", "AutoML")  # types whose work child jobs do
+# What run history calls types of jobs.
+TYPES = {
+    "scriptrun": "Command",
+    "pipelinerun": "Pipeline",
+    "hyperdrive": "Sweep",
+    "automl": "AutoML",
+}
 FEW = 6  # child jobs that are told one by one
 COLUMNS = {  # of a list: heading and field of the job's properties
     "display_name": "displayName",
@@ -220,7 +227,8 @@ def _step(run: dict[str, Any]) -> dict[str, Any]:
     names = ("displayName", "description", "status", "tags", "properties", "services")
     target = (run.get("compute") or {}).get("target") or run.get("target")
     facts = {"experimentName": run.get("experimentId"), "computeId": target}
-    kind = {"jobType": str(run.get("runType") or "").removeprefix("azureml.")}
+    run_type = str(run.get("runType") or "").removeprefix("azureml.")
+    kind = {"jobType": TYPES.get(run_type.lower(), run_type)}
     return {**{key: run.get(key) for key in names}, **facts, **kind}
 
 

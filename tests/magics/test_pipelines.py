@@ -48,6 +48,7 @@ def test_a_yaml_cell_is_a_pipeline_whose_steps_are_told(aml, capsys):
 def test_steps_are_listed_and_shown(aml, pipeline):
     listed = aml(f"job list --parent-job-name {pipeline.name}")
     assert list(listed.status) == ["Completed", "Completed"]
+    assert list(listed.type) == ["Command", "Command"]
     step = aml(f"job show -n {listed.name[1]}")
     assert (step.status, step.properties["displayName"]) == ("Completed", "second")
     assert step.logs() == "hello\n"
