@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 _account: ContextVar[str] = ContextVar("account")
+_OF_REGISTRY = re.compile("/(?:registered-models|model-versions)/")
 _FULL = (b"disk is full", b"disk I/O error", b"unable to open database file")
 _RUN_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
@@ -50,7 +51,8 @@ class Tracking:
         self._lock = threading.Lock()
         self._stores: dict[str, dict[str, Any]] = {}
         self._curves: dict[str, Curves] = {}
-        self.adopted: dict[str, Any] = {}  # state of each registry when its models were taken up
+        self.adopted: dict[str, object] = {}  # state of each registry when its models were taken up
+        self._registry_states: dict[str, object] = {}
         self._app: ASGIApp | None = None
 
     def load(self) -> None:
@@ -114,6 +116,13 @@ class Tracking:
         with closing(sqlite3.connect(path)) as database:  # a commit is one write, not four
             database.execute("PRAGMA journal_mode = WAL")
         return f"sqlite:///{path}"
+
+    def registry_state(self, account: str) -> object:
+        """Another object after every change of a workspace's registry."""
+        return self._registry_states.setdefault(account, object())
+
+    def registry_changed(self, account: str) -> None:
+        self._registry_states[account] = object()
 
     def forget(self, account: str) -> None:
         """Remove a workspace's experiments, runs and registered models."""
@@ -229,11 +238,13 @@ async def serve(call: Call) -> ASGIApp:
     """Everything below the tracking URI: REST API and web pages, answered by MLflow."""
     tracking, rest = call.local.mlflow, call.path["rest"] or "/"
     app = await run_in_threadpool(tracking.app)
+    is_change = call.request.method != "GET" and _OF_REGISTRY.search(rest)
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:
         inner = {**scope, "path": rest, "raw_path": rest.encode(), "root_path": ""}
         reply = _disk_failures(send)
         reply = _azure_artifacts(reply, call) if call.door.name == "cloud" else reply
+        reply = _changing(reply, call) if is_change else reply
         with tracking.about(call.workspace):
             await app(inner, receive, reply)
 
@@ -252,6 +263,16 @@ def _disk_failures(send: Send) -> Send:
             is_full = any(words in message.get("body", b"") for words in _FULL)
             await send({**head, "status": 507 if is_full else 503})
             head.clear()
+        await send(message)
+
+    return reply
+
+
+def _changing(send: Send, call: Call) -> Send:
+    """Say that the registry changed, before the client knows it."""
+
+    async def reply(message: Message) -> None:
+        call.local.mlflow.registry_changed(call.workspace.account)
         await send(message)
 
     return reply
