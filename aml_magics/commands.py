@@ -58,7 +58,7 @@ _SWITCHES = frozenset(
     )
 )
 _MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic"})
-INTEGERS = frozenset({"--max-results", "--lines", "--instance-count"})
+INTEGERS = frozenset({"--max-results", "--top", "--lines", "--instance-count"})
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
 
 _NOT_HERE = frozenset(  # understood by no function here yet, whatever the command
@@ -90,15 +90,16 @@ OWN = (
         "runs",
         "runs:runs",
         "experiment",
-        "--experiment --max-results|-r",
-        "List the runs of an experiment with their parameters and metrics.",
+        "--experiment --filter --order-by --top --by --max-results|-r",
+        "List runs, of an experiment or of all, with their parameters and metrics.",
     ),
     (
         "compare",
         "runs:compare",
         "names+",
-        "--experiment --metric* --goal={min,max} --max-results|-r",
-        "Compare runs by one metric: a table with the best one marked, and its curves.",
+        "--experiment --filter --metric|-m+ --top --by --goal={min,max} --smooth --log! "
+        "--x={step,time,relative} --all! --max-results|-r",
+        "Compare runs by their metrics: a table with the best marked, their curves, parameters.",
     ),
     (
         "register",
@@ -164,7 +165,14 @@ EXAMPLES = {
         "%%aml job, above a cell with a job's YAML; %%aml sweep or pipeline, with one of those",
         "%aml job create -f job.yml --set inputs.C=0.1 --stream",
     ),
-    "compare": ("%aml compare --experiment trees --metric val_loss",),
+    "runs": (
+        """%aml runs trees --filter "metrics.auc > 0.9" """.rstrip(),
+        "%aml runs --top 5 --by auc",
+    ),
+    "compare": (
+        "%aml compare --experiment trees --top 10 --by val_loss --smooth 0.6 --log",
+        "%aml compare $first $second --metric val_loss accuracy --x time",
+    ),
     "register": ("%aml register $job --name iris",),
     "deploy": ("%aml deploy iris:1 --endpoint iris-endpoint",),
     "invoke": ("%aml invoke iris-endpoint $table", """%aml invoke iris-endpoint '{"x": 1}'"""),

@@ -181,7 +181,8 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
     for word in command.words:
         key, raw = word.rstrip("+="), word.endswith("=")
         if word.endswith("+"):
-            options[key], bare = [plain(value) for value in bare], []
+            values = (value if isinstance(value, list) else [value] for value in bare)
+            options[key], bare = [plain(name) for some in values for name in some], []
         elif bare and key not in options:
             value = bare.pop(0)
             options[key] = value if raw else plain(value)

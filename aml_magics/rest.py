@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import requests
 
 API_VERSION = "2024-10-01"
+THREADS = 16  # that ask at the same time
 RECONNECT_HINT = "is it still running? `%aml login --local` starts it again; `%aml login` for Azure"
 
 
@@ -32,8 +33,16 @@ def send(
 
     Raises: WorkspaceUnreachable: no answer. NotLoggedIn, NotFound, Refused: as the status says.
     """
+    return checked(_with_token(session, verb, url, **options), hint)
+
+
+def _with_token(session: Session, verb: str, url: str, **options: Any) -> requests.Response:
     headers = {"Authorization": f"Bearer {session.token()}", **options.pop("headers", {})}
-    response = raw(session, verb, url, headers=headers, **options)
+    return raw(session, verb, url, headers=headers, **options)
+
+
+def checked(response: requests.Response, hint: str = "") -> requests.Response:
+    """The response, if it is not an error."""
     if response.status_code >= 400:
         error = refusal(response.status_code, message(response))
         error.hint = error.hint or hint
@@ -66,7 +75,8 @@ def _connections() -> requests.Session:
     from urllib3 import Retry
 
     http = requests.Session()
-    adapter = HTTPAdapter(max_retries=Retry(total=1, allowed_methods={"GET"}))
+    retries = Retry(total=1, allowed_methods={"GET"})
+    adapter = HTTPAdapter(max_retries=retries, pool_maxsize=THREADS)
     http.mount("https://", adapter)
     http.mount("http://", adapter)
     return http
@@ -108,6 +118,14 @@ def mlflow(session: Session, verb: str, path: str, data: dict[str, Any]) -> dict
     place = "params" if verb == "GET" else "json"
     options: dict[str, Any] = {place: data}
     return _json(send(session, verb, f"{root}/api/2.0/mlflow/{path}", **options))
+
+
+def mlflow_page(session: Session, verb: str, path: str, data: dict[str, Any]) -> requests.Response:
+    """Any answer, an error too, of what MLflow's web page uses, which not every server has."""
+    root = _mlflow_root(session.tracking_uri)
+    place = "params" if verb == "GET" else "json"
+    options: dict[str, Any] = {place: data}
+    return _with_token(session, verb, f"{root}/ajax-api/2.0/mlflow/{path}", **options)
 
 
 def _mlflow_root(tracking_uri: str) -> str:

@@ -1,94 +1,200 @@
-"""Runs: list them with what they logged, compare them by a metric."""
+"""Runs: list them with what they logged, compare them by their metrics."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
-from collections.abc import Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aml_magics import rest, settings
+from aml_magics import figures, searches, settings
 from aml_magics.errors import BadCommand, NotFound
+from aml_magics.figures import BEST
+from aml_magics.histories import AXES, history
 from aml_magics.session import Session
+
+__all__ = ["Comparison", "compare", "guess_goal", "history", "runs"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE = 200  # Azure refuses pages of 1,000 and more
-CURVES = 10  # at most so many in one chart
+CHARTS = 6  # metrics drawn, where none are named
+DRAWN = 100  # runs with a curve in a static picture
 LESS_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "mape", "perplexity", "time", "seconds")
-BEST = "★"
-GREY = "#808080"  # readable on white and on black
-COLOURS = (  # Okabe and Ito, told apart by people who do not see all colours; black left out
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"),
-)
-STYLES = ("-", "--", ":", "-.")
+UNITS = {"seconds": "s", "secs": "s", "time": "s", "ms": "ms", "mb": "MB", "gb": "GB", "pct": "%"}
+ARROWS = {"min": "↓", "max": "↑"}
+KEY = f"↓ less is better, ↑ more is better, {BEST} marks the best"
+ABOUT = ("name", "display_name", "status")
 
 
-def runs(session: Session, *, experiment: str, max_results: int = 0) -> pd.DataFrame:
-    """The newest runs of an experiment: name, status, parameters and last metrics.
+def runs(
+    session: Session,
+    *,
+    experiment: str = "",
+    filter: str = "",  # noqa: A002 (the flag's name, and MLflow's)
+    order_by: str = "",
+    top: int = 0,
+    by: str = "",
+    limit: int = 0,
+    max_results: int = 0,
+) -> pd.DataFrame:
+    """Runs, the newest first: what they are, their parameters and the last of each metric.
 
-    Raises: NotFound: there is no such experiment.
+    Args: filter, order_by: as MLflow writes them: ``metrics.auc > 0.9``, ``params.C DESC``.
+        top, by: only so many, the best by a metric.
+    Returns: one row for each run, as `searches.frame` says.
+    Raises: NotFound: no such experiment. BadCommand: `top` without `by`.
     """
-    import pandas as pd
+    count = top or limit or max_results or settings.get("max_results")
+    return searches.frame(
+        _found(session, experiment, filter, order_by, count=count, top=top, by=by)
+    )
 
-    found = islice(_search(session, experiment), max_results or settings.get("max_results"))
-    return pd.DataFrame([_row(run) for run in found])
+
+def _found(
+    session: Session,
+    experiment: str,
+    filter_: str,
+    order_by: str = "",
+    *,
+    count: int,
+    top: int,
+    by: str,
+) -> list[searches.Run]:
+    if top and not by:
+        raise BadCommand("the top runs by which metric?", f"--top {top} --by val_loss")
+    if by:
+        order_by = f"metrics.`{by}` {'ASC' if guess_goal(by) == 'min' else 'DESC'}"
+    found = list(searches.find(session, experiment, filter_, order_by, count))
+    return [run for run in found if by in searches.metrics(run)] if by and top else found
 
 
 def compare(
     session: Session,
     *,
-    metric: str,
+    metric: list[str] | str = (),  # type: ignore[assignment]
     names: list[str] | None = None,
     experiment: str = "",
+    filter: str = "",  # noqa: A002
+    top: int = 0,
+    by: str = "",
     goal: str = "",
+    smooth: float | str = 0.0,
+    log: bool = False,
+    x: str = "step",
+    everything: bool = False,
     max_results: int = 0,
 ) -> Comparison:
-    """Compare runs, those named or the newest of an experiment, by the last value of a metric.
+    """Compare runs, those named or those of an experiment, by the last values of metrics.
 
-    Args: goal: ``min`` or ``max``; guessed from the metric's name when left out.
+    Args: names: runs, jobs and their children; a sweep or a pipeline stands for its children.
+        metric: those to show, the first one decides; all, if none are named. by: the one that
+        decides. goal: ``min`` or ``max`` of that one; guessed from its name when left out.
+        smooth: from 0 to less than 1. everything: also what is the same in all runs.
     Raises: BadCommand: neither runs nor an experiment. NotFound: no run has logged the metric.
     """
+    asked = {name: value for name, value in locals().items() if name != "session"}
+    wanted = list(dict.fromkeys([by, metric] if isinstance(metric, str) else [by, *metric]))
+    wanted = [name for name in wanted if name]
+    weight = _weight(smooth)
+    if x not in AXES:
+        raise BadCommand(f"--x cannot be '{x}'", hint=f"one of {', '.join(AXES)}")
     if names:
-        chosen = [_get(session, name) for name in names]
+        found = searches.named(session, names)
     elif experiment:
-        limit = max_results or settings.get("max_results")
-        chosen = list(islice(_search(session, experiment), limit))
+        count = top or max_results or settings.get("max_results")
+        decisive = wanted[0] if wanted else ""
+        found = _found(session, experiment, filter, count=count, top=top, by=decisive)
     else:
-        raise BadCommand("compare which runs?", hint=f"%aml compare RUN RUN --metric {metric}")
-    rows = [row for row in map(_row, chosen) if metric in row]
+        shown = wanted[0] if wanted else "val_loss"
+        raise BadCommand("compare which runs?", hint=f"%aml compare RUN RUN --metric {shown}")
+    wanted = wanted or _shared(found)
+    rows = [row for row in map(searches.row, found) if wanted and wanted[0] in row]
     if not rows:
-        logged = sorted({m["key"] for run in chosen for m in run["data"].get("metrics", [])})
-        raise NotFound(f"no run has logged '{metric}'", f"logged: {', '.join(logged) or 'nothing'}")
-    goal = goal or guess_goal(metric)
-    rows.sort(key=lambda row: row[metric], reverse=goal == "max")
-    curves = {row["name"]: _curve(session, row["name"], metric) for row in rows[:CURVES]}
-    return Comparison(metric, goal, rows, curves)
+        logged = sorted({key for run in found for key in searches.metrics(run)})
+        what = f"'{wanted[0]}'" if wanted else "a metric"
+        raise NotFound(f"no run has logged {what}", f"logged: {', '.join(logged) or 'nothing'}")
+    goal = goal or guess_goal(wanted[0])
+    rows.sort(key=lambda row: _rank(row[wanted[0]], goal))
+    known = {run["info"]["run_id"]: run for run in found}
+    ordered = [known[row["name"]] for row in rows[: top or None]]
+    return Comparison(session, asked, ordered, wanted, View(goal, weight, log, x, everything))
+
+
+def _weight(text: float | str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1
+    if not 0 <= weight < 1:
+        raise BadCommand(f"--smooth cannot be '{text}'", hint="a number from 0 to 0.99")
+    return weight
+
+
+def _shared(found: list[searches.Run]) -> list[str]:
+    """The metrics that most runs have logged, most of them first."""
+    counts: dict[str, int] = {}
+    for run in found:
+        for key in searches.metrics(run):
+            counts[key] = counts.get(key, 0) + 1
+    is_loss = {key: "loss" in key.lower() for key in counts}
+    ordered = sorted(counts, key=lambda key: (-counts[key], not is_loss[key], "train" in key, key))
+    return ordered[:CHARTS]
+
+
+def _rank(value: float, goal: str) -> tuple[bool, float]:
+    return math.isnan(value), value if goal == "min" else -value
 
 
 def guess_goal(metric: str) -> str:
     """``min`` for a metric whose name says that less is better, else ``max``."""
-    words = metric.lower().replace("-", "_").split("_")
-    return "min" if any(word in LESS_IS_BETTER for word in words) else "max"
+    return "min" if any(word in LESS_IS_BETTER for word in _words(metric)) else "max"
+
+
+def unit(metric: str) -> str:
+    """The unit in a metric's name, or nothing."""
+    return UNITS.get(_words(metric)[-1], "")
+
+
+def _words(metric: str) -> list[str]:
+    return metric.lower().replace("-", "_").replace("/", "_").split("_")
+
+
+class View(NamedTuple):
+    """How a comparison is shown: as `compare` was asked to."""
+
+    goal: str
+    smooth: float
+    log: bool
+    x: str
+    everything: bool
 
 
 class Comparison:
-    """Runs side by side, best first; ``table`` is the DataFrame, ``figure()`` the curves."""
+    """Runs side by side, best first.
+
+    `df` is a DataFrame of all about them, `history` one of their curves, `table` what is shown,
+    `best` the name of the best run and `figure` the curves. `session` and `asked` are what
+    `compare` was called with, to ask again.
+    """
 
     def __init__(
         self,
-        metric: str,
-        goal: str,
-        rows: list[dict[str, Any]],
-        curves: dict[str, list[tuple[int, float]]],
+        session: Session,
+        asked: dict[str, Any],
+        found: list[searches.Run],
+        metrics: list[str],
+        view: View,
     ) -> None:
-        self.metric = metric
-        self.goal = goal
-        self.rows = rows
-        self.curves = curves
+        self.session = session
+        self.asked = asked
+        self.metrics = metrics
+        self.metric = metrics[0]
+        self.goal = view.goal
+        self.rows = [searches.row(run) for run in found]
+        self._found = found
+        self._view = view
 
     @property
     def best(self) -> str:
@@ -99,161 +205,151 @@ class Comparison:
     def data(self) -> list[dict[str, Any]]:
         return self.rows
 
+    @cached_property
+    def df(self) -> pd.DataFrame:
+        """One row for each run, as of `runs`."""
+        return searches.frame(self._found)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The curves of the metrics shown, as of `history`."""
+        names = [row["name"] for row in self.rows[:DRAWN]]
+        return history(self.session, names, self.metrics, x=self._view.x)
+
     @property
     def table(self) -> pd.DataFrame:
-        """One row for each run: the metric, then the parameters that differ."""
+        """One row for each run: the metrics, then the parameters that differ."""
         import pandas as pd
 
-        differing = differing_params(self.rows)
+        every = dict.fromkeys(key for row in self.rows for key in row if key.startswith("params."))
+        shown = list(every) if self._view.everything else differing_params(self.rows)
+        params = [key.removeprefix("params.") for key in shown]
+        statuses = {row["status"] for row in self.rows}
         return pd.DataFrame(
-            [
-                {
-                    "run": row["name"],
-                    "display name": row["display_name"],
-                    self.metric: row[self.metric],
-                    **{name: row.get(f"params.{name}", "") for name in differing},
-                }
-                for row in self.rows
-            ]
+            {
+                "run": [row["name"] for row in self.rows],
+                "display name": [row["display_name"] for row in self.rows],
+                **({"status": [row["status"] for row in self.rows]} if len(statuses) > 1 else {}),
+                **{name: [row.get(name, math.nan) for row in self.rows] for name in self.metrics},
+                **{name: [row.get(f"params.{name}", "") for row in self.rows] for name in params},
+            }
         )
 
+    @property
     def figure(self) -> Any:
-        """The metric's curves as a matplotlib figure."""
-        return _figure(self)
+        """The metrics' curves as a matplotlib figure."""
+        view = self._view
+        look = figures.Look(self._labels(), self.best, view.x, view.smooth, view.log)
+        return figures.curves(self.history, self.metrics, look)
 
-    def png(self) -> bytes:
-        return _png(self.figure())
+    @property
+    def parallel(self) -> Any:
+        """The runs through the parameters that differ, if more than two are numbers; or None."""
+        columns = self._numbers()
+        if len(columns) <= 2:
+            return None
+        table = self.df.set_index("name")[[f"params.{c}" for c in columns]]
+        table = table.rename(columns=lambda column: column.removeprefix("params."))
+        table[f"→ {self.metric}"] = [row[self.metric] for row in self.rows]
+        less = self.goal == "min"
+        return figures.parallel(table, columns, f"→ {self.metric}", self.best, less=less)
+
+    def _numbers(self) -> list[str]:
+        """Parameters that differ and are numbers in every run."""
+        from pandas.api.types import is_numeric_dtype
+
+        differing = differing_params(self.rows)
+        return [
+            key.removeprefix("params.")
+            for key in differing
+            if is_numeric_dtype(self.df[key]) and self.df[key].notna().all()
+        ]
+
+    def _labels(self) -> dict[str, str]:
+        """What to call each run; two of one display name are told apart by their own names."""
+        shown = [row["display_name"] for row in self.rows]
+        return {
+            row["name"]: row["display_name"]
+            if shown.count(row["display_name"]) == 1
+            else f"{row['display_name']} ({row['name'][-8:]})"
+            for row in self.rows[:DRAWN]
+        }
+
+    def pictures(self) -> list[tuple[str, bytes]]:
+        """The charts as PNG, each with a text for who cannot see it."""
+        found = [(self.alt, self.figure)] if len(self.history) else []
+        if (lines := self.parallel) is not None:
+            found.append((self._parallel_alt(), lines))
+        return [(text, figures.png(figure)) for text, figure in found]
 
     @property
     def alt(self) -> str:
-        """What the chart shows, in words."""
+        """What the curves show, in words."""
         first = self.rows[0]
         return (
-            f"{self.metric} by step for {len(self.curves)} runs; "
-            f"best: {first['display_name']} with {first[self.metric]:.4g}"
+            f"{', '.join(self.metrics)} by {self._view.x} for {len(self._labels())} runs; "
+            f"best: {first['display_name']} with {self.metric} {first[self.metric]:.4g}"
         )
 
+    def _parallel_alt(self) -> str:
+        names = self._numbers()
+        values = ", ".join(f"{name} {self.rows[0][f'params.{name}']}" for name in names)
+        return (
+            f"Parallel coordinates of {', '.join(names)} against {self.metric} "
+            f"for {len(self.rows)} runs; best: {values}"
+        )
+
+    def _goal(self, metric: str) -> str:
+        return self.goal if metric == self.metric else guess_goal(metric)
+
     def _marked(self) -> pd.DataFrame:
-        table = self.table.astype({self.metric: object})
-        values = [f"{value:.6g}" for value in self.table[self.metric]]
-        table[self.metric] = [f"{values[0]} {BEST} best", *values[1:]]
-        return table
+        """The table as text: units and directions in its head, the best of each metric marked."""
+        table = self.table
+        heads = {}
+        for metric in self.metrics:
+            values, goal = table[metric].tolist(), self._goal(metric)
+            least = min((_rank(value, goal) for value in values), default=(True, 0.0))
+            table[metric] = [
+                "" if math.isnan(v) and metric not in row else _cell(v, _rank(v, goal) == least)
+                for v, row in zip(values, self.rows, strict=True)
+            ]
+            measure = f" ({unit(metric)})" if unit(metric) else ""
+            heads[metric] = f"{metric}{measure} {ARROWS[goal]}"
+        return table.rename(columns=heads)
+
+    def _caption(self) -> str:
+        return f"{len(self.rows)} runs by {self.metric}; {KEY}"
 
     def __repr__(self) -> str:
-        less = "less" if self.goal == "min" else "more"
-        return f"{self.metric}, {less} is better\n{self._marked().to_string(index=False)}"
+        return f"{self._caption()}\n{self._marked().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        less = "less" if self.goal == "min" else "more"
-        caption = f"<p>{html.escape(self.metric)}, {less} is better</p>"
+        caption = f"<p class='aml-static'>{html.escape(self._caption())}</p>"
         rows = self._marked().to_html(index=False, border=0)
         return caption + rows.replace(f"{BEST} best", f"<b>{BEST} best</b>")
 
     def _repr_markdown_(self) -> str:
         table = self._marked()
         lines = [list(table.columns), ["---"] * len(table.columns), *table.values.tolist()]
-        return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+        text = (" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in lines)
+        return "\n".join([self._caption(), "", *(f"| {line} |" for line in text)])
 
     def _ipython_display_(self) -> None:
-        """The table, then the chart: one output shows only the richest of its forms."""
+        """The table, then the charts: one output shows only the richest of its forms."""
         from IPython.display import display
 
         forms = {"text/plain": repr(self), "text/html": self._repr_html_()}
         display({**forms, "text/markdown": self._repr_markdown_()}, raw=True)
-        if any(self.curves.values()):
-            image = base64.b64encode(self.png()).decode()
-            chart = {"text/plain": self.alt, "image/png": image}
-            display(chart, metadata={"image/png": {"alt": self.alt}}, raw=True)
+        for text, image in self.pictures():
+            chart = {"text/plain": text, "image/png": base64.b64encode(image).decode()}
+            display(chart, metadata={"image/png": {"alt": text}}, raw=True)
+
+
+def _cell(value: float, is_best: bool) -> str:
+    return f"{value:.6g} {BEST} best" if is_best and not math.isnan(value) else f"{value:.6g}"
 
 
 def differing_params(rows: list[dict[str, Any]]) -> list[str]:
-    """Names of the parameters whose values are not the same in all runs."""
+    """The parameters, as `params.NAME`, whose values are not the same in all runs."""
     keys = dict.fromkeys(key for row in rows for key in row if key.startswith("params."))
-    return [key.removeprefix("params.") for key in keys if len({row.get(key) for row in rows}) > 1]
-
-
-def _search(session: Session, experiment: str) -> Iterator[dict[str, Any]]:
-    """Runs of an experiment, newest first."""
-    try:
-        found = rest.mlflow(
-            session, "GET", "experiments/get-by-name", {"experiment_name": experiment}
-        )
-    except NotFound as exc:
-        raise NotFound(f"no experiment '{experiment}'", "%aml job list shows experiments") from exc
-    query = {
-        "experiment_ids": [found["experiment"]["experiment_id"]],
-        "max_results": PAGE,
-        "order_by": ["attributes.start_time DESC"],
-    }
-    while True:
-        answer = rest.mlflow(session, "POST", "runs/search", query)
-        yield from answer.get("runs", [])
-        if not answer.get("next_page_token"):
-            return
-        query["page_token"] = answer["next_page_token"]
-
-
-def _get(session: Session, name: str) -> dict[str, Any]:
-    try:
-        return dict(rest.mlflow(session, "GET", "runs/get", {"run_id": name})["run"])
-    except NotFound as exc:
-        raise NotFound(f"no run '{name}'", "%aml runs EXPERIMENT, or %aml job list") from exc
-
-
-def _row(run: dict[str, Any]) -> dict[str, Any]:
-    """A run as one flat record; parameters are prefixed, for metrics may have the same names."""
-    info, data = run["info"], run.get("data", {})
-    return {
-        "name": info["run_id"],
-        "display_name": info.get("run_name") or info["run_id"],
-        "status": info["status"],
-        **{f"params.{p['key']}": p["value"] for p in data.get("params", [])},
-        **{m["key"]: float(m["value"]) for m in data.get("metrics", [])},
-    }
-
-
-def _curve(session: Session, run_id: str, metric: str) -> list[tuple[int, float]]:
-    """A metric's history as (step, value), by step."""
-    query = {"run_id": run_id, "metric_key": metric}
-    points: list[tuple[int, float]] = []
-    while True:
-        answer = rest.mlflow(session, "GET", "metrics/get-history", query)
-        points += [(int(m.get("step", 0)), float(m["value"])) for m in answer.get("metrics", [])]
-        if not answer.get("next_page_token"):
-            return sorted(points)
-        query["page_token"] = answer["next_page_token"]
-
-
-def _figure(comparison: Comparison) -> Any:
-    """Curves told apart by colour and dash, labelled in a grey that reads on white and black."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    names = {row["name"]: row["display_name"] for row in comparison.rows}
-    for index, (run, points) in enumerate(comparison.curves.items()):
-        mark = f" {BEST}" if run == comparison.best else ""
-        axes.plot(
-            [step for step, _ in points],
-            [value for _, value in points],
-            color=COLOURS[index % len(COLOURS)],
-            linestyle=STYLES[index % len(STYLES)],
-            marker="o" if len(points) == 1 else "",
-            linewidth=2.5 if mark else 1.5,
-            label=f"{names[run]}{mark}",
-        )
-    axes.set_xlabel("step", color=GREY)
-    axes.set_ylabel(comparison.metric, color=GREY)
-    axes.tick_params(colors=GREY)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.legend(frameon=False, labelcolor=GREY)
-    axes.patch.set_alpha(0)
-    figure.patch.set_alpha(0)
-    return figure
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return [key for key in keys if len({row.get(key) for row in rows}) > 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aml_magics import runs
-from aml_magics.errors import BadCommand, NotFound
+from aml_magics.errors import BadCommand, NotFound, Refused
 
 TRAIN = """
 import mlflow
@@ -35,8 +35,29 @@ def test_runs_show_parameters_and_last_metrics(aml, names):
     table = aml("runs trees").set_index("name")
 
     assert list(table.index) == [names[1], names[0]]
-    assert table.loc[names[0], ["params.C", "val_loss", "accuracy"]].tolist() == ["0.5", 1.0, 0.5]
+    columns = ["params.C", "metrics.val_loss", "metrics.accuracy"]
+    assert table.loc[names[0], columns].tolist() == [0.5, 1.0, 0.5]
+    assert table.loc[names[0], ["display_name", "status", "job"]].tolist() == [
+        "C0.5",
+        "FINISHED",
+        names[0],
+    ]
+    assert table["duration"].gt(0).all() and str(table["start_time"].dt.tz) == "UTC"
     assert len(aml("runs trees -r 1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ('trees --filter "metrics.val_loss < 0.5"', ["C0.1"]),
+        ("trees --order-by 'params.C DESC'", ["C0.5", "C0.1"]),
+        ("trees --top 1 --by val_loss", ["C0.1"]),
+        ("--top 5 --by accuracy", ["C0.1", "C0.5"]),
+        ("trees --top 5 --by nothing", []),
+    ],
+)
+def test_runs_are_filtered_and_ordered(aml, names, flags, found):
+    assert aml(f"runs {flags}")["display_name"].tolist() == found
 
 
 def test_a_comparison_puts_the_best_first_and_shows_what_differs(aml, names):
@@ -45,10 +66,51 @@ def test_a_comparison_puts_the_best_first_and_shows_what_differs(aml, names):
     assert found.best == names[1]
     assert list(found.table.columns) == ["run", "display name", "val_loss", "C"]
     assert found.table["val_loss"].tolist() == pytest.approx([0.2, 1.0])
-    assert found.curves[names[0]] == [(0, 2.0), (1, 1.5), (2, 1.0)]
-    assert "less is better" in repr(found) and "0.2 ★ best" in repr(found)
+    assert found.df["name"].tolist() == [names[1], names[0]]
+    assert "val_loss ↓" in repr(found) and "0.2 ★ best" in repr(found)
     assert "<b>★ best</b>" in found._repr_html_()
     assert "| C0.1 | 0.2 ★ best | 0.1 |" in found._repr_markdown_()
+    assert "epochs" in aml("compare --experiment trees --metric val_loss --all").table
+
+
+def test_a_comparison_has_the_curves_as_a_table(aml, names):
+    rows = aml(f"compare {names[0]} --metric val_loss accuracy").history
+    values = [tuple(row) for row in rows[["run", "metric", "step", "value"]].to_numpy()]
+
+    assert values == [
+        *((names[0], "val_loss", step, value) for step, value in enumerate((2.0, 1.5, 1.0))),
+        (names[0], "accuracy", 0, 0.5),
+    ]
+
+
+def test_without_a_metric_all_are_shown(aml, names):
+    found = aml("compare --experiment trees")
+
+    assert found.metrics == ["val_loss", "accuracy"]
+    assert repr(found).count("★ best") == 2
+    assert aml("compare --experiment trees --top 1 --by accuracy").df["name"].tolist() == names[1:]
+
+
+def test_a_variable_that_holds_runs_names_them(aml, names, shell):
+    shell.user_ns["chosen"] = names
+    shell.user_ns["one"] = aml(f"job show {names[0]}")
+
+    assert len(aml("compare $chosen").rows) == 2
+    assert [row["name"] for row in aml("compare $one").rows] == names[:1]
+
+
+def test_a_pipeline_stands_for_its_children(aml, names, capsys):
+    step = "{type: command, command: 'STEP', environment: {image: none.invalid/none}, compute: any}"
+    python = 'python -c "import mlflow; mlflow.log_metric(chr(109), VALUE)"'
+    steps = [
+        f"  {name}: " + step.replace("STEP", python.replace("VALUE", value))
+        for name, value in {"first": "1", "second": "2"}.items()
+    ]
+    parent = aml("pipeline", "\n".join(["experiment_name: steps", "jobs:", *steps]))
+    found = aml(f"compare {parent.name} --metric m")
+
+    assert [row["m"] for row in found.rows] == [2.0, 1.0]
+    assert parent.name not in {row["name"] for row in found.rows}
 
 
 def test_the_goal_follows_the_metric_or_the_flag(aml, names):
@@ -58,17 +120,38 @@ def test_the_goal_follows_the_metric_or_the_flag(aml, names):
     assert aml(f"{line} --goal min").best == names[0]
 
 
-def test_curves_are_a_png_with_a_text_for_it(aml, names, shell, capsys):
+LOOKS = ("", "--smooth 0.6 --log --x time", "--x relative")
+
+
+@pytest.mark.parametrize("flags", LOOKS)
+def test_curves_are_a_png_with_a_text_for_it(aml, names, shell, capsys, flags):
     shown = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("IPython.display.display", lambda *a, **k: shown.append((a[0], k)))
-        aml("compare --experiment trees --metric val_loss")._ipython_display_()
+        aml(f"compare --experiment trees --metric val_loss {flags}")._ipython_display_()
     (table, _), (chart, options) = shown
 
     assert {"text/plain", "text/html", "text/markdown"} == set(table)
     assert chart["image/png"].startswith("iVBOR")
     assert options["metadata"]["image/png"]["alt"] == chart["text/plain"]
-    assert "best: C0.1 with 0.2" in chart["text/plain"]
+    assert "best: C0.1 with val_loss 0.2" in chart["text/plain"]
+
+
+SEARCHED = """
+import mlflow
+mlflow.log_params({"depth": depth, "rate": 0.1 * depth, "leaves": 10 - depth, "same": 1})
+mlflow.log_metric("auc", depth / 10)
+"""
+
+
+def test_more_than_two_numbers_that_differ_are_parallel_coordinates(alone, capsys):
+    for depth in (1, 2, 3):
+        alone(f"job -i depth={depth} --experiment search", SEARCHED)
+    found = alone("compare --experiment search")
+    pictures = dict(found.pictures())
+
+    assert found.parallel is not None and len(pictures) == 2
+    assert "Parallel coordinates of depth, rate, leaves against auc for 3 runs" in "".join(pictures)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +167,9 @@ WRONG = {
     "compare --experiment nothing --metric m": (NotFound, "nothing"),
     "compare --experiment trees --metric los": (NotFound, "logged: accuracy, val_loss"),
     "compare nothing --metric m": (NotFound, "nothing"),
+    "compare --metric m --smooth 1 --experiment trees": (BadCommand, "--smooth"),
+    "runs trees --top 3": (BadCommand, "--by"),
+    'runs trees --filter "auc >"': (Refused, "filter"),
     "runs nothing": (NotFound, "nothing"),
 }
 

@@ -1,0 +1,190 @@
+"""Runs found on the tracking server, as records and as a wide DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from aml_magics import histories, rest
+from aml_magics.errors import NotFound, NotSupported, Refused
+from aml_magics.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE = 999  # Azure refuses pages of 1,000 and more
+EXPERIMENTS = 500  # in one search
+NEWEST = "attributes.start_time DESC"
+OWN_TAGS = ("mlflow.", "azureml.")  # of the services, not of the user
+
+Run = dict[str, Any]
+
+
+def find(
+    session: Session, experiment: str, filter_: str, order_by: str, limit: int
+) -> Iterator[Run]:
+    """Runs of an experiment, or of all, the newest first if no order is asked for.
+
+    Raises: NotFound: there is no such experiment. Refused: the filter or the order is wrong.
+    """
+    ids = [_experiment(session, experiment)] if experiment else _experiments(session)
+    query = {"filter": filter_, "order_by": [order_by or NEWEST]}
+    found = islice(_pages(session, ids, query, limit), limit)
+    yield from _completed(session, found)
+
+
+def _pages(session: Session, ids: list[str], query: dict[str, Any], limit: int) -> Iterator[Run]:
+    for start in range(0, len(ids), EXPERIMENTS):
+        some = {"experiment_ids": ids[start : start + EXPERIMENTS], "max_results": min(limit, PAGE)}
+        yield from _every(session, "runs/search", {**query, **some}, "runs")
+
+
+def _experiment(session: Session, name: str) -> str:
+    query = {"experiment_name": name}
+    try:
+        found = rest.mlflow(session, "GET", "experiments/get-by-name", query)
+    except NotFound as exc:
+        raise NotFound(f"no experiment '{name}'", "%aml job list shows experiments") from exc
+    return str(found["experiment"]["experiment_id"])
+
+
+def _experiments(session: Session) -> list[str]:
+    found = _every(session, "experiments/search", {"max_results": PAGE}, "experiments")
+    return [str(experiment["experiment_id"]) for experiment in found]
+
+
+def _every(session: Session, path: str, query: dict[str, Any], field: str) -> Iterator[Run]:
+    while True:
+        answer = rest.mlflow(session, "POST", path, query)
+        yield from answer.get(field, [])
+        if not answer.get("next_page_token"):
+            return
+        query = {**query, "page_token": answer["next_page_token"]}
+
+
+def _completed(session: Session, found: Iterable[Run]) -> Iterator[Run]:
+    """The runs with all their metrics: Azure's search leaves some out, its `get` does not."""
+    if histories.service(session) != "single":
+        yield from found
+        return
+    names = [run["info"]["run_id"] for run in found]
+    with ThreadPoolExecutor(rest.THREADS) as pool:
+        yield from pool.map(lambda name: _get(session, name), names)
+
+
+def named(session: Session, names: list[str]) -> list[Run]:
+    """Runs by name; of a sweep or a pipeline that has logged nothing itself, its children.
+
+    Raises: NotFound: there is no such run.
+    """
+    names = list(dict.fromkeys(names))
+    with ThreadPoolExecutor(rest.THREADS) as pool:
+        found = pool.map(lambda name: _with_children(session, name), names)
+        return list({run["info"]["run_id"]: run for run in chain.from_iterable(found)}.values())
+
+
+def _with_children(session: Session, name: str) -> list[Run]:
+    run = _get(session, name)
+    if run.get("data", {}).get("metrics"):
+        return [run]
+    try:
+        children = [
+            child["runId"] for child in rest.history_pages(session, f"runs/{name}/children")
+        ]
+    except (NotFound, NotSupported, Refused):  # a server of MLflow's alone
+        children = []
+    return [_get(session, child) for child in children] or [run]
+
+
+def _get(session: Session, name: str) -> Run:
+    try:
+        return dict(rest.mlflow(session, "GET", "runs/get", {"run_id": name})["run"])
+    except NotFound as exc:
+        raise NotFound(f"no run '{name}'", "%aml runs EXPERIMENT, or %aml job list") from exc
+
+
+# Records
+
+
+def params(run: Run) -> dict[str, str]:
+    return {row["key"]: row["value"] for row in run.get("data", {}).get("params", [])}
+
+
+def metrics(run: Run) -> dict[str, float]:
+    """The last value of each metric; what is not finite comes as text."""
+    return {row["key"]: float(row["value"]) for row in run.get("data", {}).get("metrics", [])}
+
+
+def row(run: Run) -> dict[str, Any]:
+    """A run as one flat record; parameters are prefixed, for metrics may have the same names."""
+    info = run["info"]
+    return {
+        "name": info["run_id"],
+        "display_name": info.get("run_name") or info["run_id"],
+        "status": info["status"],
+        **{f"params.{key}": value for key, value in params(run).items()},
+        **metrics(run),
+    }
+
+
+def frame(found: Iterable[Run]) -> pd.DataFrame:
+    """One row for each run.
+
+    Returns: name, display_name, status, start_time (UTC), duration (seconds; of a run that goes on,
+        none), user, job (the run itself, or the one it is nested in), then `metrics.*`, `params.*`
+        (numbers where all are) and `tags.*` (the user's).
+    """
+    import pandas as pd
+
+    runs = list(found)
+    table = pd.DataFrame([_info(run) for run in runs], columns=[*_info(_NOTHING)])
+    table["start_time"] = pd.to_datetime(table["start_time"], unit="ms", utc=True)
+    wide = {
+        **_columns("metrics.", [metrics(run) for run in runs]),
+        **{key: _typed(column) for key, column in _columns("params.", map(params, runs)).items()},
+        **_columns("tags.", [_user_tags(run) for run in runs]),
+    }
+    return pd.concat([table, pd.DataFrame(wide, index=table.index)], axis=1)
+
+
+_NOTHING: Run = {"info": {"run_id": "", "status": ""}}
+
+
+def _info(run: Run) -> dict[str, Any]:
+    info, tags = run["info"], _tags(run)
+    start, end = (int(info.get(key) or 0) for key in ("start_time", "end_time"))
+    above = tags.get("mlflow.rootRunId") or tags.get("mlflow.parentRunId")
+    return {
+        "name": info["run_id"],
+        "display_name": info.get("run_name") or info["run_id"],
+        "status": info["status"],
+        "start_time": start or None,
+        "duration": (end - start) / 1000 if start and end else None,
+        "user": info.get("user_id") or tags.get("mlflow.user", ""),
+        "job": above or info["run_id"],
+    }
+
+
+def _tags(run: Run) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run.get("data", {}).get("tags", [])}
+
+
+def _user_tags(run: Run) -> dict[str, str]:
+    return {key: value for key, value in _tags(run).items() if not key.startswith(OWN_TAGS)}
+
+
+def _columns(prefix: str, records: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    records = list(records)
+    keys = dict.fromkeys(chain.from_iterable(records))
+    return {f"{prefix}{key}": [record.get(key) for record in records] for key in keys}
+
+
+def _typed(column: list[str | None]) -> Any:
+    """A column of parameters as numbers, if that is what all of them are."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(pd.Series(column, dtype=object), errors="coerce")
+    are_numbers = all(text is None for text, bad in zip(column, numbers.isna(), strict=True) if bad)
+    return numbers.to_numpy() if are_numbers else column
