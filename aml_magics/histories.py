@@ -223,7 +223,7 @@ def _curve(run: str, metric: str, rows: list[dict[str, Any]], max_points: int) -
             for row in rows
         ]
     ).reshape(-1, 3)
-    points = sampling.by_step(points)
+    points = sampling.by_step(sampling.with_infinity(points))
     mark = (points[-1, 0], points[-1, 1]) if len(points) else None
     return Curve(run, metric, sampling.sample(points, max_points), mark)
 

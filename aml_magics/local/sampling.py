@@ -127,6 +127,12 @@ def of_rows(rows: list[tuple[int, int, float, int]]) -> Points:
     points = np.array(rows, dtype=np.float64).reshape(-1, 4)
     values = points[:, VALUE]
     values[points[:, 3] != 0] = np.nan
-    infinite = np.abs(values) >= sys.float_info.max  # as MLflow keeps what is infinite
-    values[infinite] *= np.inf
-    return np.ascontiguousarray(points[:, :3])
+    return with_infinity(np.ascontiguousarray(points[:, :3]))
+
+
+def with_infinity(points: Points) -> Points:
+    """Points with what MLflow keeps as the largest number there is as what it was, infinite."""
+    import numpy as np
+
+    points[np.abs(points[:, VALUE]) >= sys.float_info.max, VALUE] *= np.inf
+    return points
