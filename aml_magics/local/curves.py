@@ -100,7 +100,8 @@ class Curves:
     def all_points(self, run: str, key: str) -> Points:
         """Every point of a curve, by step."""
         with closing(sqlite3.connect(self._metrics)) as rows:
-            return sampling.by_step(sampling.of_rows(rows.execute(_ALL, (run, key)).fetchall()))
+            found = rows.execute(_ALL, (run, key)).fetchall()
+        return sampling.by_step(sampling.of_columns(list(zip(*found, strict=True))))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -123,16 +124,29 @@ def _reset(curves: sqlite3.Connection) -> int:
 
 def _grow(curves: sqlite3.Connection, new: list[tuple[Any, ...]]) -> None:
     """Add rows of MLflow's table to their curves."""
-    groups: dict[str, dict[str, list[Any]]] = {}
-    for _, run, key, *point in new:
-        groups.setdefault(run, {}).setdefault(key, []).append(point)
+    groups: dict[str, dict[str, Points]] = {}
+    for (run, key), points in _grouped(new):
+        groups.setdefault(run, {})[key] = points
     for run, of_run in groups.items():
         before = dict(_curves(curves, run, list(of_run)))
         for key, points in of_run.items():
             curve = before.get(key) or sampling.begin()
-            grown = sampling.grow(curve, sampling.of_rows(points))
+            grown = sampling.grow(curve, points)
             row = (run, key, *grown[:3], grown.kept.tobytes(), grown.tail.tobytes())
             curves.execute("INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def _grouped(new: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, str], Points]]:
+    """The points of each run and metric, in the order of their rows."""
+    import numpy as np
+
+    _, runs, keys, *numbers = zip(*new, strict=True)
+    places: dict[tuple[str, str], int] = {}
+    of_rows = [places.setdefault(name, len(places)) for name in zip(runs, keys, strict=True)]
+    order = np.argsort(of_rows, kind="stable")
+    points = sampling.of_columns(numbers)[order]
+    ends = np.cumsum(np.bincount(of_rows))[:-1]
+    return zip(places, np.split(points, ends), strict=True)
 
 
 def _curves(curves: sqlite3.Connection, run: str, keys: list[str]) -> Iterator[tuple[str, Curve]]:

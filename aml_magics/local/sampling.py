@@ -6,6 +6,7 @@ A point is a row (step, time in milliseconds, value) of float64. Every point kep
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -120,14 +121,14 @@ def by_step(points: Points) -> Points:
     return points[np.lexsort((points[:, TIME], steps))]
 
 
-def of_rows(rows: list[tuple[int, int, float, int]]) -> Points:
-    """Points of rows of MLflow's table of metrics: step, time, value, whether not a number."""
+def of_columns(columns: Sequence[Sequence[float]]) -> Points:
+    """Points of columns of MLflow's table: steps, times, values, whether these are no numbers."""
     import numpy as np
 
-    points = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    values = points[:, VALUE]
-    values[points[:, 3] != 0] = np.nan
-    return with_infinity(np.ascontiguousarray(points[:, :3]))
+    *numbers, is_nan = (np.array(column, dtype=np.float64) for column in columns)
+    points = np.column_stack(numbers)
+    points[is_nan != 0, VALUE] = np.nan
+    return with_infinity(points)
 
 
 def with_infinity(points: Points) -> Points:

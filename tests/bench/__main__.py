@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
+import comparing
 import jobs
 import latency
 import loading
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "submitting": submitting.measure,
     "latency": latency.measure,
     "serving": serving.measure,
+    "comparing": comparing.measure,
     "jobs": jobs.measure,
 }
 

@@ -16,7 +16,7 @@ from aml_magics import histories, rest, runs, searches
 from aml_magics import session as sessions
 from aml_magics.errors import BadInput
 
-spec = importlib.util.spec_from_file_location("trackers", Path(__file__).parent / "trackers.py")
+spec = importlib.util.spec_from_file_location("trackers", Path(__file__).parents[1] / "trackers.py")
 trackers = importlib.util.module_from_spec(spec)
 sys.modules["trackers"] = trackers
 spec.loader.exec_module(trackers)

@@ -1,0 +1,155 @@
+"""Histories and searches of many runs, against MLflow's client, its page's endpoints and SQL.
+
+MLflow's client is asked for `SAMPLE` curves; the time for all of them is what those took, times
+how many there are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice, product
+from pathlib import Path
+
+import mlflow
+import psutil
+from filled import Shape, everything, fill
+from mlflow import MlflowClient
+from rows import Row
+
+from aml_magics import figures, login, runs, session
+from aml_magics.local import daemon
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import trackers  # beside the tests that use it too
+
+SHAPES = (Shape(100, 5, 1_000), Shape(1_000, 5, 100), Shape(20, 3, 100_000))
+PLAIN = (Shape(100, 1, 1_000), Shape(20, 1, 10_000))
+SAMPLE = 32
+THREADS = 16
+
+
+def measure() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        with local(Path(folder) / "home") as (found, database):
+            ours = [row for shape in SHAPES for row in of_local(found, database, shape)]
+            ours += searching(found, database)
+            ours.append(memory(found))
+        (Path(folder) / "plain").mkdir()
+        with trackers.mlflow_server(Path(folder) / "plain", workers=4) as url:
+            database = Path(folder) / "plain" / "mlflow.db"
+            plain = [row for shape in PLAIN for row in of_plain(url, database, shape)]
+    return ours + plain
+
+
+@contextmanager
+def local(home: Path) -> Iterator[tuple[session.Session, Path]]:
+    """A session on a local workspace of its own, and the database behind it."""
+    os.environ["AML_LOCAL_HOME"] = str(home)
+    try:
+        login.login(local=True)
+        found = session.current()
+        MlflowClient().create_experiment("first")
+        databases = set((home / "mlflow").glob("*.db")) - {home / "mlflow" / "empty.db"}
+        yield found, databases.pop()
+    finally:
+        session.use(None)
+        daemon.stop(home)
+        os.environ.pop("AML_LOCAL_HOME")
+
+
+def of_local(found: session.Session, database: Path, shape: Shape) -> list[Row]:
+    names = fill(database, MlflowClient().create_experiment(str(shape)), shape)
+    first = seconds(lambda: runs.history(found, names[:1], shape.keys))
+    floor = best(lambda: everything(database, names, shape.keys), 2)
+    mine = best(lambda: runs.history(found, names, shape.keys), 3)
+    threads = by_threads(MlflowClient(), names, shape.keys)
+    rows = [
+        Row(
+            f"history, {shape}, against MlflowClient's 16 threads",
+            *_pair(mine, threads),
+            "<= 0.01x",
+        ),
+        Row("  against every row by SQL", *_pair(mine, floor), "<= 1x"),
+        Row("  metrics taken in, once, against every row by SQL", *_pair(first, floor), ""),
+    ]
+    if shape.runs == 20:
+        table = runs.history(found, names, shape.keys[:1])
+        drawn = best(lambda: picture(table, shape.keys[:1], names), 2)
+        rows.append(Row("  figure of 20 curves drawn", "s", drawn, 1.0, drawn, "<= 1 s"))
+    return rows
+
+
+def of_plain(url: str, database: Path, shape: Shape) -> list[Row]:
+    client = MlflowClient(url)
+    names = fill(database, client.create_experiment(str(shape)), shape)
+    goal = "<= 1x"
+    threads = by_threads(client, names, shape.keys)
+    plain = trackers.session(url)
+    mine = best(lambda: runs.history(plain, names, shape.keys), 2)
+    with trackers.as_little_as_azure(url) as azure_url:
+        azure = trackers.session(azure_url)
+        single = seconds(lambda: runs.history(azure, names[:SAMPLE], shape.keys))
+        single *= len(names) / len(names[:SAMPLE])
+    return [
+        Row(f"plain server, {shape}, against 16 threads", *_pair(mine, threads), goal),
+        Row("  with as little as Azure's, one proxy between", *_pair(single, threads), goal),
+    ]
+
+
+def searching(found: session.Session, database: Path) -> list[Row]:
+    """`runs` on the 1,000 runs that are there, and on ten times as many."""
+    few = str(SHAPES[1])
+    many = Shape(10_000, 5, 1)
+    fill(database, MlflowClient().create_experiment(str(many)), many)
+    theirs = lambda: mlflow.search_runs(experiment_names=[few])  # noqa: E731
+    mine = best(lambda: runs.runs(found, experiment=few, limit=1_000), 2)
+    ten = seconds(lambda: runs.runs(found, experiment=str(many), limit=10_000))
+    return [
+        Row("runs() of 1,000, against search_runs", *_pair(mine, best(theirs, 2)), "<= 1.5x"),
+        Row("runs() of 10,000, against ten times that", *_pair(ten, 10 * mine), "<= 1x"),
+    ]
+
+
+def memory(found: session.Session) -> Row:
+    """What the daemon has used at most, against now."""
+    home = Path(os.environ["AML_LOCAL_HOME"])
+    process = psutil.Process(daemon.ensure(home).pid)
+    status = Path(f"/proc/{process.pid}/status").read_text().split()
+    peak = int(status[status.index("VmHWM:") + 1]) / 1024
+    now = process.memory_info().rss / 2**20
+    return Row("the daemon's memory at most, against after", "MB", peak, now, peak / now, "")
+
+
+def by_threads(client: MlflowClient, names: list[str], keys: list[str]) -> float:
+    curves = list(product(names, keys))
+    sample = list(islice(curves, 0, None, max(1, len(curves) // SAMPLE)))[:SAMPLE]
+    with ThreadPoolExecutor(THREADS) as pool:
+        took = seconds(
+            lambda: list(pool.map(lambda curve: client.get_metric_history(*curve), sample))
+        )
+    return took * len(curves) / len(sample)
+
+
+def picture(table: object, keys: list[str], names: list[str]) -> bytes:
+    look = figures.Look({name: name[:8] for name in names}, names[0])
+    return figures.png(figures.curves(table, keys, look))
+
+
+def best(work: Callable[[], object], times: int) -> float:
+    return min(seconds(work) for _ in range(times))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _pair(ours: float, baseline: float) -> tuple[str, float, float, float]:
+    return "s", ours, baseline, ours / baseline
