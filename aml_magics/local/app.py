@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ from aml_magics.local.controllers.jobs import Jobs
 from aml_magics.local.controllers.online import Online
 from aml_magics.local.controllers.schedule import Schedules
 from aml_magics.local.incoming import Incoming
+from aml_magics.local.lanes import Lanes
 from aml_magics.local.mlflow import Tracking
+from aml_magics.local.router import Table
 from aml_magics.local.store import Store
 from aml_magics.local.warm import Warm
 from aml_magics.local.wire import PROVIDER, ArmError, Call, Workspace, read_body
@@ -51,7 +53,9 @@ class Local:
         self.mlflow = Tracking(self)
         self.warm = Warm()
         self.jobs = Jobs(self)
-        self.online = Online(self)
+        self.lanes = Lanes(self)
+        self.online = Online(self, self.lanes.told)
+        self.table = Table(self)
         self.schedules = Schedules(self)
 
     def start(self) -> None:
@@ -176,6 +180,7 @@ def _called(function: Callable[[Call], Response], call: Call) -> Response:
     return function(call)
 
 
+@lru_cache(maxsize=1024)  # of the same endpoint again and again
 def _route(method: str, path: str) -> tuple[Any, dict[str, str]]:
     path = path.removeprefix("/mferp/managementfrontend")  # the same, reached past ARM
     for pattern, functions in _table():

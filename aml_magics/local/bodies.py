@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import isodate
+
 from aml_magics.local.store import Body
 from aml_magics.local.wire import TENANT
 
@@ -115,3 +117,13 @@ def duration(properties: Body) -> str | None:
 
 def _filled(defaults: Body, value: Any) -> Any:
     return {**defaults, **value} if isinstance(value, dict) else value
+
+
+def seconds(duration: str | None, default: float) -> float:
+    """An ISO 8601 duration in seconds, or the default where none was given.
+
+    Raises: ValueError.
+    """
+    if not duration:
+        return default
+    return float(isodate.parse_duration(duration).total_seconds())

@@ -105,7 +105,12 @@ NOTES = {
         "Command, pipeline and sweep jobs and parallel and data transfer steps run, Spark jobs "
         "with the extra `spark`, AutoML on tables with the extra `automl`; no others."
     ),
-    "online_deployments": "MLflow models are served; scoring scripts are refused.",
+    "online_deployments": (
+        "MLflow models and scoring scripts are served, each instance a process; custom containers "
+        "and Triton models are refused. Scripts need the extra `serve`, or an environment with "
+        "`azureml-inference-server-http`. Request settings count where they are not Azure's "
+        "defaults; `instance_type` and autoscaling do not."
+    ),
     "schedules": (
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "
         "monitors are stored only. As on Azure, days of the month and months of a "

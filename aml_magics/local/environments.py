@@ -50,10 +50,18 @@ class Log(NamedTuple):
     check: Callable[[], None]
 
 
-def interpreter(local: Local, ws: Workspace, id: str, log: Log) -> Path:  # noqa: A002 (ARM's word)
+def interpreter(
+    local: Local,
+    ws: Workspace,
+    id: str,  # noqa: A002 (ARM's word)
+    log: Log,
+    also: tuple[str, ...] = (),
+) -> Path:
     """The Python that a job's environment means, built when it is new.
 
-    Args: id: of the environment, "" for a job without one.
+    Args:
+        id: of the environment, "" for a job without one.
+        also: requirements that are installed beside its own.
     Raises: BuildFailed.
     """
     spec = _specification(local, ws, _properties(local, ws, id, log), log)
@@ -62,7 +70,7 @@ def interpreter(local: Local, ws: Workspace, id: str, log: Log) -> Path:  # noqa
         return Path(sys.executable)
     for remark in spec.remarks:
         log.say(remark)
-    return _cached(local, spec, log)
+    return _cached(local, spec._replace(requirements=(*spec.requirements, *also)), log)
 
 
 def _properties(local: Local, ws: Workspace, id_: str, log: Log) -> Body:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,11 +116,20 @@ def find(exit_file: Path) -> Handle | None:
     return Handle(first.pid, first.create_time()) if first else None
 
 
-def end_strays(exit_file: Path) -> None:
-    """End what left the process group of the command with this exit file, as a daemon does."""
+def end_strays(exit_file: Path, but: Collection[int] = ()) -> None:
+    """End what left the process group of the command with this exit file, as a daemon does.
+
+    Args: but: leaders of process groups that stay.
+    """
     for process in _of(exit_file):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) not in but:
+                process.kill()
+
+
+def run(command: list[str], env: dict[str, str]) -> int:
+    """Run a short command that says nothing, and return its exit code."""
+    return subprocess.run(command, env=env, capture_output=True, check=False).returncode
 
 
 def _of(exit_file: Path) -> Iterator[psutil.Process]:

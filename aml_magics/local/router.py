@@ -2,118 +2,246 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import random
-from functools import cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from aml_magics.local import identity
-from aml_magics.local.controllers.online import Server
+from aml_magics.local import identity, lanes
+from aml_magics.local.controllers import online
+from aml_magics.local.deployments import REQUEST_SETTINGS
 from aml_magics.local.endpoints import KIND
-from aml_magics.local.scoring import SECRET_HEADER
-from aml_magics.local.store import Resource
-from aml_magics.local.wire import ArmError, Call
+from aml_magics.local.lanes import Answer, Gone, Limits, Lost
+from aml_magics.local.store import Body, Resource
+from aml_magics.local.wire import BODY_LIMIT, ArmError, Call, read_body
 
 if TYPE_CHECKING:
-    import httpx
+    from aml_magics.local.app import Local
 
-SCORE_SECONDS = 180.0  # the longest request timeout a deployment can ask Azure for
 DEPLOYMENT_HEADER = "azureml-model-deployment"
-FORWARDED = ("content-type", "x-ms-run-fn-exec-ms", "x-ms-run-function-failed")
+PAYLOAD_LIMIT = 10 << 20  # bytes, of a request to a managed endpoint on Azure
+GONE_PAUSE = 0.02  # seconds until the end of a process is known
+MOST_MIRRORED = 64  # at a time; what comes on top of them is not mirrored, as nobody waits for it
+# Between two parties only, or for us and not for the model.
+_NOT_PASSED_ON = {
+    *("authorization", "connection", "content-length", "date", "expect", "host", "keep-alive"),
+    *("proxy-authorization", "server", "te", "trailer", "transfer-encoding", "upgrade"),
+}
 
 
-class Target(NamedTuple):
-    """Where a request to an endpoint goes."""
+class Deployment(NamedTuple):
+    """`is_script`: answered by a scoring script; `is_up`: it serves, or will again."""
 
-    deployment: str
-    server: Server
+    id: str
+    limits: Limits
+    is_script: bool
+    is_up: bool
+
+
+class Endpoint(NamedTuple):
+    """An endpoint as the router needs it."""
+
+    id: str
+    name: str
+    account: str
+    mode: str
+    keys: Mapping[str, str]
+    traffic: Mapping[str, int]
+    mirror: Mapping[str, int]
+    most_bytes: int
+    deployments: Mapping[str, Deployment]
+
+
+class Table:
+    """All endpoints by lower-case name, read again when the store has changed."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._changes = -1
+        self._endpoints: dict[str, list[Endpoint]] = {}
+
+    async def named(self, name: str) -> list[Endpoint]:
+        if self._changes != self._local.store.changes():
+            await run_in_threadpool(self._read)
+        return self._endpoints.get(name.lower(), [])
+
+    def _read(self) -> None:
+        changes, found = self._local.store.changes(), dict[str, list[Endpoint]]()
+        for row in self._local.store.of_kind(KIND):
+            found.setdefault(row.name.lower(), []).append(self._endpoint(row))
+        self._endpoints, self._changes = found, changes
+
+    def _endpoint(self, row: Resource) -> Endpoint:
+        properties, store = row.properties, self._local.store
+        is_managed = not properties.get("compute")
+        return Endpoint(
+            row.id,
+            row.name,
+            self._local.workspace_of(row.id).account,
+            properties["authMode"],
+            store.noted(row.id, "keys") or {},
+            {name: share for name, share in (properties["traffic"] or {}).items() if share > 0},
+            {name: share for name, share in (properties["mirrorTraffic"] or {}).items() if share},
+            PAYLOAD_LIMIT if is_managed else BODY_LIMIT,
+            {
+                one.name.lower(): self._deployment(one)
+                for one in store.children(row.id, online.KIND)
+            },
+        )
+
+    def _deployment(self, row: Resource) -> Deployment:
+        asked = row.properties["requestSettings"]
+        if asked == REQUEST_SETTINGS:  # what Azure shows where nothing was asked for
+            asked = None
+        limits = lanes.limits(asked, int(row.body["sku"]["capacity"] or 1))
+        is_up = row.properties["provisioningState"] in ("Succeeded", "Updating")
+        return Deployment(row.id, limits, bool(row.properties["codeConfiguration"]), is_up)
 
 
 async def score(call: Call) -> Response:
     """Check the key, choose a deployment by header or traffic, and pass the request on to it."""
-    import httpx
-
-    request = call.request
-    target = await run_in_threadpool(_target, call)
-    url = f"http://127.0.0.1:{target.server.port}/{call.path['operation']}"
-    headers = {SECRET_HEADER: target.server.secret}
-    if kind := request.headers.get("content-type"):
-        headers["content-type"] = kind
+    endpoint = _open(call, await call.local.table.named(call.path["endpoint"]))
+    name = _chosen(call, endpoint)
+    body = await _body(call, endpoint)
+    _mirror(call, endpoint, body)
+    deployment = endpoint.deployments[name.lower()]
+    headers = {DEPLOYMENT_HEADER: name}
     try:
-        answer = await _client().request(
-            request.method, url, content=await request.body(), headers=headers
-        )
-    except httpx.TimeoutException as exc:
-        raise ArmError(408, "RequestTimeout", "The model took too long to answer.") from exc
-    except httpx.TransportError as exc:
-        raise _unavailable(target.deployment) from exc
-    kept = {name: answer.headers[name] for name in FORWARDED if name in answer.headers}
-    return Response(
-        answer.content, answer.status_code, {**kept, DEPLOYMENT_HEADER: target.deployment}
+        async with asyncio.timeout(deployment.limits.timeout):
+            answer = await _sent(call, deployment, body)
+    except TimeoutError:
+        limit = deployment.limits.timeout
+        message = f"The model did not answer within {limit:g} s: raise request_timeout_ms."
+        return _failed(ArmError(408, "RequestTimeout", message), headers)
+    except ArmError as exc:
+        return _failed(exc, headers)
+    headers |= {key: text for key, text in answer.headers.items() if _passes(key)}
+    if deployment.is_script and answer.status >= 400:
+        headers |= {"ms-azureml-model-error-statuscode": str(answer.status)}
+        headers |= {"ms-azureml-model-error-reason": "model_error"}
+        return Response(answer.body, 424, headers)
+    return Response(answer.body, answer.status, headers)
+
+
+async def _sent(call: Call, deployment: Deployment, body: bytes) -> Answer:
+    """The answer of an instance; one that was gone before it saw the request is not asked again."""
+    local, id_ = call.local, deployment.id
+    while True:
+        if not deployment.is_up and not local.online.instances(id_):
+            raise _unavailable(id_.rpartition("/")[2])
+        instance = await local.lanes.enter(id_, deployment.limits)
+        try:
+            return await local.lanes.send(
+                instance, call.request.method, _path(call), _asked(call), body
+            )
+        except Lost as exc:
+            message = "The process of the deployment ended while it had the request."
+            raise ArmError(502, "BadGateway", message) from exc
+        except Gone:
+            await asyncio.sleep(GONE_PAUSE)
+        finally:
+            local.lanes.leave(id_, instance)
+
+
+def _mirror(call: Call, endpoint: Endpoint, body: bytes) -> None:
+    """Send a share of the requests to a second deployment, whose answers nobody sees."""
+    for name, share in endpoint.mirror.items():
+        deployment = endpoint.deployments.get(name.lower())
+        is_chosen = random.random() * 100 < share  # noqa: S311 (a load balancer)
+        if deployment and is_chosen and len(_mirrored) < MOST_MIRRORED:
+            task = asyncio.ensure_future(_copied(call, deployment, body))
+            _mirrored.add(task)
+            task.add_done_callback(_mirrored.discard)
+
+
+async def _copied(call: Call, deployment: Deployment, body: bytes) -> None:
+    try:
+        async with asyncio.timeout(deployment.limits.timeout):
+            await _sent(call, deployment, body)
+    except (TimeoutError, ArmError):
+        pass  # its log has it
+
+
+_mirrored: set[asyncio.Future[None]] = set()
+
+
+async def _body(call: Call, endpoint: Endpoint) -> bytes:
+    limit = endpoint.most_bytes
+    message = (
+        f"The payload is larger than the {limit >> 20} MB an online endpoint takes: "
+        "send it in parts, or invoke a batch endpoint."
     )
+    too_large = ArmError(413, "RequestEntityTooLarge", message)
+    if int(call.request.headers.get("content-length") or 0) > limit:
+        raise too_large
+    body = await read_body(call.request)
+    if len(body) > limit:
+        raise too_large
+    return body
 
 
-@cache
-def _client() -> httpx.AsyncClient:
-    import httpx
-
-    return httpx.AsyncClient(trust_env=False, verify=False, timeout=SCORE_SECONDS)  # noqa: S501
+def _asked(call: Call) -> dict[str, str]:
+    headers = call.request.headers
+    return {name: value for name, value in headers.items() if _passes(name)}
 
 
-def _target(call: Call) -> Target:
-    """Find where a request goes.
+def _passes(header: str) -> bool:
+    return header.lower() not in _NOT_PASSED_ON
 
-    Raises: ArmError 401: its key fits no endpoint of that name; 404: no deployment; 503.
+
+def _path(call: Call) -> str:
+    query = call.request.url.query
+    return f"/{call.path['operation']}" + (f"?{query}" if query else "")
+
+
+def _open(call: Call, named: list[Endpoint]) -> Endpoint:
+    """The endpoint that the request has the key of.
+
+    One through the direct door; a host of Azure names no workspace.
+
+    Raises: ArmError 401: its key fits no endpoint of that name; 404: there is none.
     """
-    named = _endpoints_named(call)
+    account = call.path["account"]
+    named = [one for one in named if account in ("-", one.account)]
     if not named:
         raise ArmError(404, "NotFound", f"There is no endpoint {call.path['endpoint']}.")
-    endpoint = next((row for row in named if _may_score(call, row)), None)
+    given = identity.bearer(call.request.headers)
+    endpoint = next((one for one in named if _may_score(call.local, given, one)), None)
     if endpoint is None:
         message = "The key or token of the endpoint is missing or wrong."
         raise ArmError(401, "key_auth_access_denied", message)
-    name = _chosen(call, endpoint)
-    server = call.local.online.server(f"{endpoint.id}/deployments/{name}")
-    if server is None:
-        raise _unavailable(name)
-    return Target(name, server)
+    return endpoint
 
 
-def _endpoints_named(call: Call) -> list[Resource]:
-    """Endpoints of that name: one through the direct door; a host of Azure names no workspace."""
-    name, account = call.path["endpoint"].lower(), call.path["account"]
-    return [
-        row
-        for row in call.local.store.of_kind(KIND)
-        if row.name.lower() == name and account in ("-", call.local.workspace_of(row.id).account)
-    ]
+def _may_score(local: Local, given: str, endpoint: Endpoint) -> bool:
+    if endpoint.mode == "AADToken":
+        return local.is_token(given)
+    if endpoint.mode == "AMLToken":
+        return identity.is_valid(given, endpoint.keys["Primary"])
+    return any(hmac.compare_digest(given.encode(), key.encode()) for key in endpoint.keys.values())
 
 
-def _may_score(call: Call, endpoint: Resource) -> bool:
-    given = identity.bearer(call.request.headers)
-    keys = call.local.store.noted(endpoint.id, "keys")
-    mode = endpoint.properties["authMode"]
-    if mode == "AADToken":
-        return call.local.is_token(given)
-    if mode == "AMLToken":
-        return identity.is_valid(given, keys["Primary"])
-    return any(hmac.compare_digest(given.encode(), key.encode()) for key in keys.values())
-
-
-def _chosen(call: Call, endpoint: Resource) -> str:
+def _chosen(call: Call, endpoint: Endpoint) -> str:
     asked = call.request.headers.get(DEPLOYMENT_HEADER)
     if asked:
-        if call.local.store.get(f"{endpoint.id}/deployments/{asked}") is None:
+        if asked.lower() not in endpoint.deployments:
             raise ArmError(404, "NotFound", f"Endpoint {endpoint.name} has no deployment {asked}.")
         return str(asked)
-    traffic = {name: share for name, share in endpoint.properties["traffic"].items() if share > 0}
+    traffic = {k: v for k, v in endpoint.traffic.items() if k.lower() in endpoint.deployments}
     if not traffic:
         message = f"No deployment of {endpoint.name} gets traffic: set some, or name a deployment."
         raise ArmError(404, "NoDeployment", message)
-    return str(random.choices([*traffic], [*traffic.values()])[0])  # noqa: S311 (a load balancer)
+    return random.choices([*traffic], [*traffic.values()])[0]  # noqa: S311 (a load balancer)
+
+
+def _failed(error: ArmError, headers: Body) -> Response:
+    response = error.response()
+    response.headers.update(headers)
+    return response
 
 
 def _unavailable(deployment: str) -> ArmError:

@@ -1,36 +1,38 @@
 """The process of a deployment: one MLflow model behind ``/score``, as Azure serves it.
 
+It may be run by the Python of the model's environment, which has MLflow and uvicorn: this module
+and `predictor` import nothing else, and nothing of the rest of the package.
+
 Source of the request's forms: "Deploy MLflow models to online endpoints" of Azure's documentation.
 """
 
 from __future__ import annotations
 
 import argparse
-import hmac
 import json
 import logging
 import math
-import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import anyio
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from aml_magics.local import predictor
 
-from aml_magics.local import files
-
-SECRET_HEADER = "x-aml-scoring-secret"  # noqa: S105 (its name)
-SECRET_VARIABLE = "AML_SCORING_SECRET"  # noqa: S105
 SPLIT = {"columns", "index", "data"}
 JSON_TYPES = {"boolean": "boolean", "integer": "integer", "long": "integer", "string": "string"}
+KEEP_ALIVE = 75  # seconds: longer than the router keeps an unused connection
+# What JSON can hold; as a Union because older Pythons cannot ask for `int | str`.
+_PLAIN = (str, int, float, type(None))
+_PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?==([^\s;]+)")
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("scoring")
 
@@ -39,25 +41,47 @@ class BadInput(Exception):
     """The request is at fault; the text says how."""
 
 
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
 def main() -> None:
-    """Load ``--model``, listen, say where in ``--ready-file`` and serve until SIGTERM."""
+    """Load ``--model``, listen and serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m aml_magics.local.scoring")
     parser.add_argument("--model", type=Path, required=True, help="folder of an MLflow model")
-    parser.add_argument("--port", type=int, default=0, help="default: any free port")
-    parser.add_argument("--ready-file", type=Path, help="gets the port once the model is loaded")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", type=int, help="listen on the loopback")
+    where.add_argument("--socket", type=Path, help="listen on a socket of this path")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    version = platform.python_version()
-    log.info("No environment is built here: the workspace's own Python %s serves", version)
-    secret = os.environ.pop(SECRET_VARIABLE, "")
-    application = app(load(options.model), secret)
-    with socket.create_server(("127.0.0.1", options.port)) as listener:
-        port = listener.getsockname()[1]
-        if options.ready_file:
-            files.write_atomically(options.ready_file, str(port).encode())
-        log.info("Serving at http://127.0.0.1:%d", port)
-        config = uvicorn.Config(application, log_config=None, timeout_graceful_shutdown=3)
+    tell_versions(options.model)
+    application = app(load(options.model))
+    with _listener(options.port, options.socket) as listener:
+        import uvicorn
+
+        log.info("Serving at %s", listener.getsockname())
+        config = uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=3,
+        )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(port: int | None, path: Path | None) -> socket.socket:
+    if path is None:
+        return socket.create_server(("127.0.0.1", port or 0))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(2048)
+    return listener
 
 
 def load(folder: Path) -> Any:
@@ -70,36 +94,86 @@ def load(folder: Path) -> Any:
     return model
 
 
-def app(model: Any, secret: str = "") -> Starlette:
-    """Make the server of a pyfunc model; requests must carry ``secret`` when there is one."""
-    one_at_a_time = anyio.CapacityLimiter(1)  # as Azure's default, and models need not be safe
-
-    async def health(request: Request) -> Response:
-        return PlainTextResponse("Healthy")
-
-    async def swagger(request: Request) -> Response:
-        return JSONResponse(description(model.metadata.get_input_schema()))
-
-    async def score(request: Request) -> Response:
-        body = await request.body()
-        return await anyio.to_thread.run_sync(answer, model, body, limiter=one_at_a_time)
-
-    routes = [
-        Route("/", _only_with(secret, health)),
-        Route("/swagger.json", _only_with(secret, swagger)),
-        Route("/score", _only_with(secret, score), methods=["POST"]),
-    ]
-    return Starlette(routes=routes)
+def tell_versions(folder: Path) -> None:
+    """Log which Python serves, and which packages differ from the model's requirements."""
+    log.info("Python %s serves the model", platform.python_version())
+    if differing := differences(folder / "requirements.txt"):
+        log.warning("Other package versions than the model asks for: %s", "; ".join(differing))
 
 
-def answer(model: Any, body: bytes) -> Response:
-    """Score one request: 200, 400 when it cannot be read, 424 when the model fails."""
+def differences(requirements: Path) -> list[str]:
+    """Pinned requirements that this Python meets with another version, or not at all."""
+    if not requirements.is_file():
+        return []
+    found = []
+    for line in requirements.read_text("utf-8").splitlines():
+        match = _PINNED.match(line.strip())
+        if match and (own := _version(match[1])) != match[2]:
+            found.append(f"{match[1]} {own or 'is missing'} (asked for: {match[2]})")
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def app(model: Any) -> Application:
+    """Make the server of a pyfunc model.
+
+    It predicts one request at a time, in the loop itself: models need not be safe for threads,
+    and a trip to another thread takes longer than many a prediction.
+    """
+    fast = predictor.compiled(model)
+    log.info("Requests take %s", "the short way" if fast else "MLflow's own way")
+
+    async def application(scope: Any, receive: Receive, send: Send) -> None:
+        done = await _routed(model, fast, scope, receive)
+        fields = {"content-length": str(len(done.body)), **done.headers}
+        headers = [(key.encode(), value.encode("latin-1")) for key, value in fields.items()]
+        await send({"type": "http.response.start", "status": done.status, "headers": headers})
+        await send({"type": "http.response.body", "body": done.body})
+
+    return application
+
+
+async def _routed(model: Any, fast: predictor.Fast | None, scope: Any, receive: Receive) -> Answer:
+    method, path = scope["method"], scope["path"]
+    if path == "/score":
+        if method == "POST":
+            return answer(model, await _read(receive), fast)
+        return _failure(405, "MethodNotAllowed", "Score with POST.")
+    if path == "/" and method in ("GET", "HEAD"):
+        return Answer(200, b"Healthy", {"content-type": "text/plain"})
+    if path == "/swagger.json" and method == "GET":
+        return _json(200, description(model.metadata.get_input_schema()), {})
+    return _failure(404, "NotFound", f"There is nothing at {path}.")
+
+
+async def _read(receive: Receive) -> bytes:
+    message = await receive()
+    body = message.get("body", b"")
+    if not message.get("more_body"):
+        return bytes(body)
+    pieces = [body]
+    while message.get("more_body"):
+        message = await receive()
+        pieces.append(message.get("body", b""))
+    return b"".join(pieces)
+
+
+def answer(model: Any, body: bytes, fast: predictor.Fast | None = None) -> Answer:
+    """Score one request: 200, 400 when it cannot be read, 424 when the model fails.
+
+    Args: fast: predicts what it is sure to predict as ``model`` does.
+    """
     from mlflow.exceptions import MlflowException
 
     started = time.perf_counter()
     try:
-        data, params = parse(body, model.metadata.get_input_schema())
-        prediction = plain(model.predict(data, params=params))
+        prediction = predicted(model, body, fast)
     except BadInput as exc:
         return _failure(400, "BadRequest", str(exc))
     except MlflowException as exc:
@@ -111,31 +185,62 @@ def answer(model: Any, body: bytes) -> Response:
         return _failure(424, "ModelError", f"The model failed: {type(exc).__name__}: {exc}")
     elapsed_ms = f"{1000 * (time.perf_counter() - started):.3f}"
     headers = {"x-ms-run-fn-exec-ms": elapsed_ms, "x-ms-run-function-failed": "False"}
-    return JSONResponse(prediction, headers=headers)
+    return _json(200, prediction, headers)
 
 
-def parse(body: bytes, schema: Any) -> tuple[Any, dict[str, Any] | None]:
-    """Turn a request body into what ``predict`` takes: the data and the parameters.
+def predicted(model: Any, body: bytes, fast: predictor.Fast | None) -> Any:
+    """What the model predicts for a request body, as JSON can hold it.
 
-    Args: schema: MLflow's input schema of the model, or None; values are cast by it.
-    Raises: BadInput: it is not in one of the forms of ``input_data``.
+    Raises: BadInput; what the model raises.
+    """
+    document = read(body)
+    if fast:
+        found = fast(document)
+        if found is not None:
+            return _finite(found.tolist())
+    data, params = parse(document, model.metadata.get_input_schema())
+    return plain(model.predict(data, params=params))
+
+
+def _finite(value: list[Any]) -> list[Any]:
+    """A list of numbers, or of text, as it is; `plain` where a number is none."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return list(plain(value))
+    return value
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """A request body as JSON.
+
+    Raises: BadInput.
     """
     try:
         document = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise BadInput(f"The request body is not JSON: {exc}") from exc
     if not isinstance(document, dict) or "input_data" not in document:
         raise BadInput('The request body must be a JSON object with the key "input_data".')
     params = document.get("params")
     if params is not None and not isinstance(params, dict):
         raise BadInput('"params" must be a JSON object.')
-    return _data(document["input_data"], schema), params
+    return document
+
+
+def parse(document: dict[str, Any], schema: Any) -> tuple[Any, dict[str, Any] | None]:
+    """Turn a request into what ``predict`` takes: the data and the parameters.
+
+    Args: schema: MLflow's input schema of the model, or None; values are cast by it.
+    Raises: BadInput: it is not in one of the forms of ``input_data``.
+    """
+    return _data(document["input_data"], schema), document.get("params")
 
 
 def _data(given: Any, schema: Any) -> Any:
     from mlflow.utils.proto_json_utils import dataframe_from_parsed_json, parse_tf_serving_input
 
-    if not isinstance(given, dict | list):
+    if not isinstance(given, (dict, list)):
         raise BadInput('"input_data" must be a JSON object or list.')
     if isinstance(given, dict) and "data" in given and given.keys() <= SPLIT:
         return dataframe_from_parsed_json(given, "split", schema)
@@ -155,11 +260,11 @@ def plain(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, str | int | float | None) else str(value)
+    return value if isinstance(value, _PLAIN) else str(value)
 
 
 def description(schema: Any) -> dict[str, Any]:
@@ -168,7 +273,7 @@ def description(schema: Any) -> dict[str, Any]:
     types = schema.input_types() if columns else []
     properties = {
         name: {"type": JSON_TYPES.get(getattr(kind, "name", ""), "number")}
-        for name, kind in zip(columns, types, strict=True)
+        for name, kind in zip(columns, types)  # noqa: B905 (Python 3.9 has no strict)
     }
     row = {"type": "object", "properties": properties}
     request = {"type": "object", "properties": {"input_data": {"type": "array", "items": row}}}
@@ -185,18 +290,6 @@ def description(schema: Any) -> dict[str, Any]:
     }
 
 
-def _only_with(
-    secret: str, handler: Callable[[Request], Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
-    async def checked(request: Request) -> Response:
-        given = request.headers.get(SECRET_HEADER, "")
-        if not hmac.compare_digest(given.encode(), secret.encode()):
-            return _failure(403, "Forbidden", "Score through the endpoint, not at its process.")
-        return await handler(request)
-
-    return checked
-
-
 def _reason(exc: Exception) -> str:
     """MLflow's message without the data that it repeats."""
     message = str(exc).removeprefix("Invalid input. ")
@@ -205,9 +298,14 @@ def _reason(exc: Exception) -> str:
     return message.strip()
 
 
-def _failure(status: int, code: str, message: str) -> Response:
+def _failure(status: int, code: str, message: str) -> Answer:
     body = {"error": {"code": code, "message": message}}
-    return JSONResponse(body, status, {"x-ms-run-function-failed": "True"})
+    return _json(status, body, {"x-ms-run-function-failed": "True"})
+
+
+def _json(status: int, value: Any, headers: dict[str, str]) -> Answer:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Answer(status, body, {"content-type": "application/json", **headers})
 
 
 if __name__ == "__main__":

@@ -204,6 +204,10 @@ class Store:
             ).fetchall()
         return [_resource(row) for row in rows]
 
+    def changes(self) -> int:
+        """A number that grows with every change."""
+        return self._db.total_changes
+
     def note(self, id: str, key: str, value: Any) -> None:  # noqa: A002
         """Remember a JSON value about a resource that is nobody's business on the wire."""
         with self.transaction():

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -225,10 +226,11 @@ def test_a_deployment_can_be_asked_for_by_name(score):
 
 
 def test_the_process_answers_only_through_the_endpoint(deployed, address):
+    """It listens on a socket in a folder that is its user's, and on no port."""
     blue = servers(address)["blue"]
-    (port,) = {c.laddr.port for c in blue.net_connections() if c.status == "LISTEN"}
-    direct = requests.post(f"http://127.0.0.1:{port}/score", json={"input_data": []}, timeout=60)
-    assert direct.status_code == 403
+    assert not [c for c in blue.net_connections() if c.status == "LISTEN"]
+    path = Path(blue.cmdline()[-1])
+    assert path.is_socket() and path.parent.stat().st_mode & 0o077 == 0
 
 
 def test_traffic_is_split_by_its_weights(arm, score):
@@ -256,8 +258,21 @@ def test_traffic_is_split_by_its_weights(arm, score):
         (
             "/onlineEndpoints/iris-endpoint/deployments/red",
             {"model": "azureml:iris:1", "codeConfiguration": {"scoringScript": "s.py"}},
-            501,
-            "scoring scripts",
+            400,
+            "codeId",
+        ),
+        (
+            "/onlineEndpoints/iris-endpoint/deployments/red",
+            {"model": "azureml:iris:1", "requestSettings": {"requestTimeout": "long"}},
+            400,
+            "requestTimeout",
+        ),
+        ("/onlineEndpoints/iris-endpoint", {"mirrorTraffic": {"blue": 60}}, 400, "50 %"),
+        (
+            "/onlineEndpoints/iris-endpoint",
+            {"traffic": {"blue": 100}, "mirrorTraffic": {"blue": 10}},
+            400,
+            "mirror it to another",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import socket
 import subprocess
 import sys
 import time
@@ -41,14 +42,20 @@ def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scale")
     command = [sys.executable, "-c", SAVE, str(folder / "model")]
     subprocess.run(command, check=True, capture_output=True, cwd=folder, timeout=120)
-    ready = folder / "port"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "aml_magics.local.scoring", "--model", folder / "model"]
-    with subprocess.Popen([*command, "--ready-file", ready], stderr=subprocess.DEVNULL) as server:
-        while not ready.exists():
+    with subprocess.Popen([*command, "--port", port], stderr=subprocess.DEVNULL) as server:
+        while not is_open(int(port)):
             assert server.poll() is None
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{ready.read_text()}"
+        yield f"http://127.0.0.1:{port}"
         server.terminate()
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize(

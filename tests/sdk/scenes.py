@@ -120,6 +120,11 @@ class Scene:
         self.busy = self.busy or parts[0] in ("jobs", "onlineEndpoints")
         return "/".join((self.ws, *parts))
 
+    def put(self, path: str, properties: dict[str, Any], **beside: Any) -> str:
+        """Put a resource at a path below the workspace; returns its id."""
+        self.do("PUT", f"{self.ws}/{path}", {"properties": properties, **beside})
+        return f"{self.ws}/{path}"
+
     def body(self, kind: str) -> dict[str, Any]:
         """A good body for a kind of resource: `models/versions`, `batchEndpoints/deployments`."""
         properties = BODIES[kind]
@@ -148,6 +153,14 @@ class Scene:
                 return id_.rpartition("/")[2]
             time.sleep(0.05)
         raise AssertionError(f"{id_} does not come to {statuses}")
+
+    def state(self, id_: str, wanted: str) -> None:
+        """Wait until a resource is provisioned, or has failed to be."""
+        for _ in range(600):
+            if self.do("GET", id_).json()["properties"]["provisioningState"] == wanted:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{id_} does not come to {wanted}")
 
     def close(self) -> None:
         """End what the exchange has set going."""

@@ -120,6 +120,27 @@ def busy_operation(scene: Scene, exchange: Exchange) -> Needs:
     return Needs(url=answer.headers["Location"])
 
 
+def scripted_deployment(scene: Scene, exchange: Exchange) -> Needs:
+    """A deployment with a scoring script, which fails as the recorded one did."""
+    scene.put_blob(f"{scene.container}/code/score.py", b"def init():\n    raise ValueError(1)\n")
+    uri = "azureml://datastores/workspaceblobstore/paths/code"
+    code = scene.put("codes/scripts/versions/1", {"codeUri": uri})
+    model = scene.make("models/numbers")
+    properties = {
+        **exchange.response["properties"],
+        "codeConfiguration": {"codeId": code, "scoringScript": "score.py"},
+        "model": model,
+        "environmentId": "azureml:AzureML-any/versions/1",
+        "environmentVariables": {},
+    }
+    settings = ("requestSettings", "livenessProbe", "readinessProbe")
+    asked = {key: value for key, value in properties.items() if key not in settings}
+    scene.make("onlineEndpoints/thing")
+    path = scene.put("onlineEndpoints/thing/deployments/blue", asked, tags={"team": "a"})
+    scene.state(path, "Failed")
+    return Needs(names={"onlineEndpoint": "thing", "deployment": "blue"})
+
+
 def running_job(scene: Scene, exchange: Exchange) -> Needs:
     id_ = scene.job("sleep 60")
     return Needs(names={"job": scene.reached(id_, "Running")})
@@ -358,6 +379,7 @@ STATES: tuple[tuple[str, Any], ...] = (
     (r"^(GET|POST) /WS/datastores\S* 200", own_datastore),
     (r"^GET /WS/codes/\{code\}/versions 200", known_code),
     (r"^GET /WS/schedules\S* 200", scheduled),
+    (r"^GET /WS/onlineEndpoints/\S+/deployments/\S+ 200", scripted_deployment),
     (r"/WS/computes/\{compute\} 404", deleted_compute),
     (r"^GET /WS/computes/\{compute\} 200", compute_of_any_name),
     (r"^GET /WS/environments/\{environment\}/versions/\{version\} 200", curated),

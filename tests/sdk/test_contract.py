@@ -23,7 +23,6 @@ MISSES = {
     r"/ux/v1.0/entities": "entities of other regions are not indexed",
     r"GET /SUB/RG/resources": "nothing is beside workspaces",
     r"/(backfill|listMaterializationJobs) ": "features are not materialized",
-    r"GET /WS/onlineEndpoints/\S+ 200 2023-04-01-preview": "scoring scripts are not served",
     r"/provisionManagedNetwork": "no managed networks",
 }
 

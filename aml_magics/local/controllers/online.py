@@ -1,56 +1,46 @@
-"""Online deployments: for each one in the store, a process that serves its model.
+"""Online deployments: for each one in the store, the processes that serve its model.
 
-A thread for each deployment starts the process, says when it is ready, and starts it again when
-it dies. A daemon that was killed finds living processes again.
+A thread for each deployment makes what runs like what the store asks for: it starts the instances
+that are missing, switches to them when all of them serve, and lets the old ones answer what they
+were asked. A daemon that was killed finds living processes again.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 import shutil
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from aml_magics.local import daemon, processes, registry
-from aml_magics.local.scoring import SECRET_VARIABLE
-from aml_magics.local.store import Body
+from aml_magics.local import processes
+from aml_magics.local.controllers import instances, serving
+from aml_magics.local.controllers.instances import Instance, Server
+from aml_magics.local.controllers.serving import NotReady, Plan, folder
+from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError
 
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 log = logging.getLogger(__name__)
-SCORING = (sys.executable, "-P", "-m", "aml_magics.local.scoring")
 KIND = "onlineEndpoints/deployments"
-READY_SECONDS = 300.0
-LOG_TAIL_BYTES = 1 << 20
+DRAIN_SECONDS = 180.0  # the longest request timeout a deployment can ask Azure for
 
 
-class Server(NamedTuple):
-    """A process that serves a deployment: where it listens, and the secret it asks for."""
-
-    pid: int
-    started: float
-    port: int
-    secret: str
-
-    @property
-    def handle(self) -> processes.Handle:
-        return processes.Handle(self.pid, self.started)
-
-
-class NotReady(Exception):
-    """The process ended, or took too long, before it served; its log says why."""
+class Superseded(Exception):
+    """The deployment was changed or removed while it was being made."""
 
 
 class Online:
-    """The deployments that are kept alive, by ARM id in lower case."""
+    """The deployments that are kept alive, by ARM id in lower case.
 
-    def __init__(self, local: Local) -> None:
-        self._local = local
+    `told` is called with an id when the instances that serve it have changed.
+    """
+
+    def __init__(self, local: Local, told: Callable[[str], None]) -> None:
+        self._local, self._told = local, told
         self._keepers: dict[str, Keeper] = {}
         self._lock = threading.Lock()
 
@@ -59,6 +49,8 @@ class Online:
         for row in self._local.store.of_kind(KIND):
             if row.properties["provisioningState"] != "Failed":
                 self.deploy(row.id)
+            else:
+                processes.end_strays(instances.exit_file(folder(self._local, row.id)))
 
     def stop(self) -> None:
         """End the processes; the deployments come back with the next daemon."""
@@ -73,158 +65,188 @@ class Online:
     def live(self) -> int:
         """How many deployments are being served or about to be."""
         with self._lock:
-            return sum(keeper.is_alive() for keeper in self._keepers.values())
+            return sum(keeper.is_live() for keeper in self._keepers.values())
 
     def deploy(self, id: str) -> None:  # noqa: A002 (ARM's word)
-        """Serve a deployment as the store has it now; what served it before ends when this does."""
+        """Serve a deployment as the store has it now; until that is ready, as before."""
         with self._lock:
-            keeper = Keeper(self._local, id, self._keepers.get(id.lower()))
-            self._keepers[id.lower()] = keeper
-        keeper.thread.start()
+            keeper = self._keepers.get(id.lower())
+            if keeper is None:
+                keeper = Keeper(self._local, id, lambda: self._told(id))
+                self._keepers[id.lower()] = keeper
+                keeper.thread.start()
+        keeper.change()
 
     def remove(self, id: str) -> None:  # noqa: A002
-        """End the process of a deployment and wait for that."""
+        """End the processes of a deployment and wait for that."""
         with self._lock:
             keeper = self._keepers.pop(id.lower(), None)
         if keeper:
             keeper.let_go()
             keeper.thread.join()
-            shutil.rmtree(folder(self._local, id), ignore_errors=True)
+        shutil.rmtree(folder(self._local, id), ignore_errors=True)
 
-    def server(self, id: str) -> Server | None:  # noqa: A002
-        """What serves a deployment now, if it is ready."""
-        with self._lock:
-            keeper = self._keepers.get(id.lower())
-        return keeper.ready() if keeper else None
+    def instances(self, id: str) -> list[Instance]:  # noqa: A002
+        """What serves a deployment now, ready or being started again."""
+        keeper = self._keepers.get(id.lower())
+        return keeper.instances if keeper else []
 
 
 class Keeper:
-    """Keeps one process of one deployment alive until it is let go."""
+    """Keeps one deployment as the store asks for it, until it is let go."""
 
-    def __init__(self, local: Local, id: str, previous: Keeper | None) -> None:  # noqa: A002
-        self._local, self._id, self._previous = local, id, previous
+    def __init__(self, local: Local, id: str, told: Callable[[], None]) -> None:  # noqa: A002
+        self._local, self._id, self._told = local, id, told
         self._folder = folder(local, id)
-        self._released = threading.Event()
-        self._handle: processes.Handle | None = None
-        self._server: Server | None = None
+        self._changed, self._released = threading.Event(), threading.Event()
+        self.instances: list[Instance] = []
+        self.is_working = True
         self.thread = threading.Thread(target=self._run, name=f"deployment {id}", daemon=True)
 
-    def ready(self) -> Server | None:
-        """Its process when that serves, else the one it is about to replace."""
-        return self._server or (self._previous.ready() if self._previous else None)
+    def change(self) -> None:
+        """Look at the store again."""
+        self.is_working = True
+        self._changed.set()
 
-    def is_alive(self) -> bool:
-        return self.thread.is_alive() or bool(self._previous and self._previous.is_alive())
+    def is_live(self) -> bool:
+        return self.is_working or bool(self.instances)
 
     def let_go(self) -> None:
-        """End the process and the one before it; the threads follow."""
+        """End all processes; the thread follows."""
         self._released.set()
-        if self._previous:
-            self._previous.let_go()
-        if self._handle:
-            self._handle.kill()
+        self._changed.set()
 
     def _run(self) -> None:
+        while not self._released.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            if not self._released.is_set():
+                self._follow()
+            self.is_working = self._changed.is_set()
+        _end(self.instances)
+        self.instances = []
+
+    def _follow(self) -> None:
+        """Become what the store asks for, or say why not."""
         try:
-            server = self._adopted() or self._launched()
-            while not self._released.is_set():
-                self._serve(server)
-                server = self._launched()
+            self._become()
+        except Superseded:
+            log.info("deployment %s: superseded", self._id)
         except (NotReady, ArmError) as exc:
             self._failed(str(exc))
         except Exception:
             log.exception("deployment %s", self._id)
             self._failed("The local workspace itself failed; see `aml-local logs`.")
 
-    def _serve(self, server: Server) -> None:
-        """Announce the process, end the one before it, and wait for its own end."""
-        self._local.store.note(self._id, "server", list(server))
-        self._handle, self._server = server.handle, server
-        self._state("Succeeded")
-        if self._previous:
-            self._previous.let_go()
-            self._previous = None
-        server.handle.wait(None)
-        self._server = None
-        self._end(server.handle)
-        if not self._released.is_set():
-            log.warning("deployment %s: its process died and is started again", self._id)
-
-    def _adopted(self) -> Server | None:
-        noted = None if self._previous else self._local.store.noted(self._id, "server")
-        server = Server(*noted) if noted else None
-        return server if server and server.handle.process() else None
-
-    def _launched(self) -> Server:
+    def _become(self) -> None:
         row = self._local.store.get(self._id)
-        if row is None or self._released.is_set():
-            raise NotReady("The deployment is not wanted any more.")
-        ws = self._local.workspace_of(self._id)
-        model = registry.model_folder(self._local, ws, row.properties["model"])
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secret, ready = secrets.token_urlsafe(16), self._folder / f"ready-{secrets.token_hex(4)}"
-        self._handle = processes.start(
-            [*SCORING, "--model", str(model), "--ready-file", str(ready)],
-            cwd=self._folder,
-            env=_environment(row.properties, model, secret),
-            log=self._folder / "log.txt",
-            exit_file=self._folder / "exit",
-        )
+        if row is None:
+            raise Superseded
+        plan = serving.plan(self._local, row, self._check)
+        kept, new = self._split(row, plan)
         try:
-            return Server(*self._handle, self._port(self._handle, ready), secret)
-        except NotReady:
-            self._end(self._handle)
+            self._await(new)
+        except BaseException:
+            _end(new)
             raise
-        finally:
-            ready.unlink(missing_ok=True)
+        old = [one for one in self.instances if one not in kept]
+        self.instances = [*kept, *new]
+        self._note()
+        self._state("Succeeded")
+        self._told()
+        self._retire(old, plan)
 
-    def _port(self, handle: processes.Handle, ready: Path) -> int:
-        for _ in range(int(READY_SECONDS / 0.05)):
-            if handle.wait(0.05) or self._released.is_set():
-                raise NotReady(f"Its process ended.\n{tail(self._folder, 20)}")
-            if ready.exists():
-                return int(ready.read_text())
-        raise NotReady(f"It was not ready within {READY_SECONDS:.0f} s.\n{tail(self._folder, 20)}")
+    def _split(self, row: Resource, plan: Plan) -> tuple[list[Instance], list[Instance]]:
+        """The instances that can stay, and new ones, started."""
+        count = _count(row)
+        kept = [one for one in self.instances if one.plan.key == plan.key][:count]
+        probes = tuple(instances.probe(row.properties[name] or {}) for name in _PROBES)
+        for one in kept:
+            one.readiness, one.liveness = probes[0], probes[1]
+        adopted: list[Server | None] = [*self._adopted(plan)]
+        missing = count - len(kept)
+        servers = [*adopted[:missing], *[None] * (missing - len(adopted))]
+        if not self.instances:
+            stay = [server.pid for server in servers if server]
+            processes.end_strays(instances.exit_file(self._folder), stay)
+        new = [
+            Instance(self._folder, plan, (probes[0], probes[1]), server, self._heard)
+            for server in servers
+        ]
+        for one in new:
+            one.thread.start()
+        return kept, new
 
-    def _end(self, handle: processes.Handle) -> None:
-        handle.kill()
-        processes.reap(handle)
+    def _adopted(self, plan: Plan) -> list[Server]:
+        """Living processes of an earlier daemon that serve what is asked for."""
+        if self.instances:
+            return []
+        noted = self._local.store.noted(self._id, "servers") or []
+        servers = [Server(*fields) for fields in noted]
+        return [one for one in servers if one.key == plan.key and one.handle.process()]
+
+    def _await(self, new: list[Instance]) -> None:
+        for one in new:
+            while not one.settled.wait(0.05):
+                self._check()
+            if one.failure is not None:
+                raise NotReady(one.failure)
+
+    def _retire(self, old: list[Instance], plan: Plan) -> None:
+        """Let instances answer what they were asked, and end them."""
+        for one in old:
+            one.close()
+        for one in old:
+            one.drain(DRAIN_SECONDS)
+        _end(old)
+        self._note()
+        for path in self._folder.iterdir():
+            if path.is_dir() and path.name != plan.key:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _heard(self) -> None:
+        """One of the instances serves, or serves no more."""
+        self._note()
+        self._told()
+
+    def _note(self) -> None:
+        servers = [list(server) for one in self.instances if (server := one.server)]
+        if not self._released.is_set():
+            self._local.store.note(self._id, "servers", servers)
+
+    def _check(self) -> None:
+        if self._changed.is_set():
+            raise Superseded
 
     def _state(self, state: str) -> None:
         def change(properties: Body) -> None:
             properties["provisioningState"] = state
 
-        self._local.store.update(self._id, change)
+        if not self._changed.is_set():
+            self._local.store.update(self._id, change)
 
     def _failed(self, reason: str) -> None:
-        if not self._released.is_set():
-            message = f"The deployment failed. {reason}"
-            self._local.store.note(self._id, "error", {"message": message})
-            self._state("Failed")
+        message = f"The deployment failed. {reason}"
+        self._local.store.note(self._id, "error", {"message": message})
+        self._state("Failed")
 
 
-def folder(local: Local, id: str) -> Path:  # noqa: A002
-    """Where a deployment has its log."""
-    *_, endpoint, _, deployment = id.lower().split("/")
-    return local.home / "online" / local.workspace_of(id).account / endpoint / deployment
+_PROBES = ("readinessProbe", "livenessProbe")
 
 
-def tail(place: Path, lines: int) -> str:
-    """The last lines of a deployment's log."""
-    path = place / "log.txt"
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
-        return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+def _count(row: Resource) -> int:
+    return max(1, int((row.body.get("sku") or {}).get("capacity") or 1))
 
 
-def _environment(deployment: Body, model: Path, secret: str) -> dict[str, str]:
-    asked = deployment.get("environmentVariables") or {}
-    return {
-        **daemon.child_environment(),
-        "PYTHONUNBUFFERED": "1",
-        "AZUREML_MODEL_DIR": str(model.parent),
-        **{key: str(value) for key, value in asked.items()},
-        SECRET_VARIABLE: secret,
-    }
+def _end(some: list[Instance]) -> None:
+    for one in some:
+        threading.Thread(target=one.let_go, daemon=True).start()
+    for one in some:
+        one.thread.join()
+
+
+def logs(place: Path, container: str, lines: int) -> str:
+    """The last lines of the log of a deployment's container, of its server unless told."""
+    is_initializer = container.lower() == "storageinitializer"
+    name = serving.INITIALIZER_LOG if is_initializer else serving.SERVER_LOG
+    return serving.tail(place / name, lines)

@@ -1,0 +1,234 @@
+"""An instance of a deployment: one process, probed, and started again whenever it ends."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from aml_magics.local import processes
+from aml_magics.local.bodies import seconds
+from aml_magics.local.controllers.serving import LOG_LIMIT_BYTES, SERVER_LOG, NotReady, Plan, tail
+from aml_magics.local.store import Body
+
+log = logging.getLogger(__name__)
+LOOK = 0.05  # seconds between looks at a starting process
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a start after one that failed
+
+
+class Server(NamedTuple):
+    """A process that serves: which one, its socket, and what it serves (`Plan.key`)."""
+
+    pid: int
+    started: float
+    socket: str
+    key: str
+
+    @property
+    def handle(self) -> processes.Handle:
+        return processes.Handle(self.pid, self.started)
+
+
+class Probe(NamedTuple):
+    """When a process that does not answer counts as broken; times in seconds."""
+
+    delay: float
+    period: float
+    timeout: float
+    failures: int
+
+    @property
+    def patience(self) -> float:
+        """How long a starting process may take to answer."""
+        return self.delay + self.failures * self.period
+
+
+def probe(asked: Body) -> Probe:
+    return Probe(
+        seconds(asked.get("initialDelay"), 10),
+        max(seconds(asked.get("period"), 10), 0.1),
+        max(seconds(asked.get("timeout"), 2), 0.1),
+        max(int(asked.get("failureThreshold") or 30), 1),
+    )
+
+
+class Instance:
+    """Keeps one process alive until it is let go.
+
+    Args:
+        place: the deployment's folder.
+        adopted: a living process of an earlier daemon.
+        told: called when `server` has changed.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        plan: Plan,
+        probes: tuple[Probe, Probe],
+        adopted: Server | None,
+        told: Callable[[], None],
+    ) -> None:
+        self.plan, self.server, self.busy = plan, adopted, 0
+        self.readiness, self.liveness = probes
+        self.failure: str | None = None
+        self.settled = threading.Event()  # it serves, or has failed to at the first try
+        self._place, self._told = place, told
+        self._released, self._closing = threading.Event(), False
+        self._handle: processes.Handle | None = None
+        self._lock = threading.Lock()
+        self.thread = threading.Thread(target=self._run, name=f"instance of {place}", daemon=True)
+
+    # Requests
+
+    def acquire(self, most: int) -> bool:
+        """Take one of its `most` places for a request, if it serves and one is free."""
+        with self._lock:
+            if self.server is None or self._closing or self.busy >= most:
+                return False
+            self.busy += 1
+            return True
+
+    def release(self) -> None:
+        with self._lock:
+            self.busy -= 1
+
+    # Life
+
+    def close(self) -> None:
+        """Take no more requests."""
+        with self._lock:
+            self._closing = True
+
+    def drain(self, limit: float) -> None:
+        """Answer what is under way, at most `limit` seconds long, and end."""
+        self.close()
+        end = time.monotonic() + limit
+        while self.busy and not self._released.is_set() and time.monotonic() < end:
+            time.sleep(LOOK)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """End the process; the thread follows."""
+        with self._lock:
+            self._released.set()
+            handle = self._handle
+        if handle:
+            handle.kill()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        server = self.server
+        while not self._released.is_set():
+            try:
+                self._serve(server or self._launched())
+                pause = FIRST_PAUSE
+            except NotReady as exc:
+                if not self.settled.is_set():
+                    self.failure = str(exc)
+                    self.settled.set()
+                    return
+                self._released.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            server = None
+
+    def _serve(self, server: Server) -> None:
+        with self._lock:
+            self._handle, self.server = server.handle, server
+        self.settled.set()
+        self._told()
+        self._watch(server)
+        with self._lock:
+            self.server = None
+        self._end(server.handle, server.socket)
+        if not self._released.is_set():
+            log.warning("%s: its process %s died and is started again", self._place, server.pid)
+            self._told()
+
+    def _watch(self, server: Server) -> None:
+        """Return when the process has ended, or has not answered for too long."""
+        failed = 0
+        while failed < self.liveness.failures:
+            if server.handle.wait(self.liveness.period) or self._released.is_set():
+                server.handle.wait(processes.GRACE)
+                return
+            failed = 0 if answers(server.socket, self.liveness.timeout) else failed + 1
+
+    def _launched(self) -> Server:
+        path = _socket_path(self._place)
+        _shorten(self._place / SERVER_LOG)
+        with self._lock:
+            if self._released.is_set():
+                raise NotReady("The deployment is not wanted any more.")
+            self._handle = handle = processes.start(
+                [*self.plan.command, str(path)],
+                cwd=self.plan.cwd,
+                env=self.plan.env,
+                log=self._place / SERVER_LOG,
+                exit_file=exit_file(self._place),
+            )
+        try:
+            self._await(handle, path)
+        except NotReady:
+            self._end(handle, str(path))
+            raise
+        return Server(*handle, str(path), self.plan.key)
+
+    def _await(self, handle: processes.Handle, path: Path) -> None:
+        end = time.monotonic() + self.readiness.patience
+        while time.monotonic() < end:
+            if handle.wait(LOOK) or self._released.is_set():
+                raise NotReady(f"Its process ended.\n{tail(self._place / SERVER_LOG, 20)}")
+            if path.exists() and answers(str(path), self.readiness.timeout):
+                return
+        waited = f"It was not ready within {self.readiness.patience:.0f} s."
+        raise NotReady(f"{waited}\n{tail(self._place / SERVER_LOG, 20)}")
+
+    def _end(self, handle: processes.Handle, path: str) -> None:
+        handle.kill()
+        processes.reap(handle)
+        Path(path).unlink(missing_ok=True)
+
+
+def exit_file(place: Path) -> Path:
+    """By it the processes of a deployment are found."""
+    return place / "exit"
+
+
+def answers(path: str, timeout: float) -> bool:
+    """Claim that the server at a socket says that it is healthy."""
+    connection = http.client.HTTPConnection("localhost", timeout=timeout)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.settimeout(timeout)
+        connection.sock.connect(path)
+        connection.request("GET", "/")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _socket_path(place: Path) -> Path:
+    """A short name, since the system allows no more than 104 bytes, in a folder of the user's."""
+    folder = Path(tempfile.gettempdir()) / f"aml-local-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise NotReady(f"{folder} is another user's.")
+    folder.chmod(0o700)
+    return folder / f"{sha256(str(place).encode()).hexdigest()[:12]}-{secrets.token_hex(4)}"
+
+
+def _shorten(path: Path) -> None:
+    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+        path.replace(path.with_suffix(".1.txt"))
