@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, blobs, components, doors, registry, specifications, uris
+from aml_magics.local import (
+    arm,
+    blobs,
+    components,
+    containers,
+    doors,
+    registry,
+    specifications,
+    uris,
+)
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import ArmError, Call, Workspace, bad_request, check_name, not_found
 
@@ -151,7 +160,7 @@ def _put_version(call: Call, body: Body) -> tuple[Call, Resource, bool]:
 
 def start_pending_upload(call: Call) -> Response:
     """A fresh container for one upload, with a SAS that may write to it."""
-    container, uri, sas_uri = blobs.new_container(call.local, call.workspace, call.door)
+    container, uri, sas_uri = containers.new_container(call.local, call.workspace, call.door)
     reference = {
         "blobUri": uri,
         "storageAccountArmId": blobs.account_id(call.workspace),

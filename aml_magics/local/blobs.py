@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from hashlib import md5, sha256
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 from xml.etree import ElementTree as ET
@@ -33,22 +33,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK = 1 << 20
 METADATA = "x-ms-meta-"
+DIRECTORY = "directory"  # the key of the note that says a client made one
 
 
 def account_id(ws: Workspace) -> str:
     return f"{ws.group_id}/providers/Microsoft.Storage/storageAccounts/{ws.account}"
-
-
-def new_container(local: Local, ws: Workspace, door: Door) -> tuple[str, str, str]:
-    """A container for one upload: its name, its URI for good, and a URI to write to it now."""
-    name = str(uuid4())
-    uris.container(local, ws.account, name).mkdir(parents=True)
-    lasting = f"https://{ws.account}.blob.core.windows.net:443/{name}"
-    return (
-        name,
-        lasting,
-        f"{door.blob(ws.account)}/{name}?{signatures.sas(local, ws.account, name, allow='rcwl')}",
-    )
 
 
 def url(door: Door, account: str, container: str, name: str) -> str:
@@ -66,6 +55,8 @@ async def blob(call: Call) -> Response:
     path = uris.below(folder, name)
     if path == folder:
         raise BlobError(400, "InvalidUri", "The blob has no name.")
+    if not folder.is_dir():
+        raise BlobError(404, "ContainerNotFound", "The specified container does not exist.")
     verb, comp = call.request.method, call.query.get("comp", "")
     handler = _BLOB.get((verb, comp))
     if handler is None:
@@ -156,14 +147,14 @@ async def _put(call: Call, path: Path, note: str) -> Response:
     kind = call.request.headers.get("x-ms-blob-type", "BlockBlob")
     if kind != "BlockBlob" or "x-ms-copy-source" in call.request.headers:
         raise ArmError(501, "NotImplemented", f"Blobs of type {kind}, or copied from a URL.")
-    return await _receive(call, lambda temporary: place(call, temporary, path, note))
+    return await receive(call, lambda temporary: place(call, temporary, path, note))
 
 
 async def _put_block(call: Call, path: Path, note: str) -> Response:
     if not call.query.get("blockid"):
         raise BlobError(400, "MissingRequiredQueryParameter", "The block has no blockid.")
     block = _blocks(call.local, note) / _block_name(call.query["blockid"])
-    await _receive(call, lambda temporary: incoming.move(temporary, block))
+    await receive(call, lambda temporary: incoming.move(temporary, block))
     return Response(status_code=201)
 
 
@@ -211,14 +202,24 @@ def remove(call: Call, path: Path, note: str) -> Response:
         path.unlink()
         call.local.store.forget(note, _key(about))
         while (path := path.parent) != container:
-            try:
-                path.rmdir()
-            except OSError:  # not empty
+            if not _is_removed(call.local, path, container):
                 break
     return Response(status_code=202)
 
 
-async def _receive(call: Call, place: Callable[[Path], T]) -> T:
+def _is_removed(local: Local, folder: Path, container: Path) -> bool:
+    """Whether a folder was there for blobs that are gone: one that a client made stays."""
+    place = (container.parent.name, container.name, folder.relative_to(container).as_posix())
+    if local.store.noted(note_id(*place), DIRECTORY) is not None:
+        return False
+    try:
+        folder.rmdir()
+    except OSError:  # not empty
+        return False
+    return True
+
+
+async def receive(call: Call, place: Callable[[Path], T]) -> T:
     try:
         told = b64decode(call.request.headers.get(MD5, "")).hex()
         return await incoming.receive(call.local, call.request.stream(), place, told)
@@ -242,6 +243,23 @@ def place(call: Call, temporary: Path, path: Path, note: str) -> Response:
         if old and store.noted(note, _key(old)) is not None:
             store.forget(note, _key(old))
     shutil.rmtree(_blocks(call.local, note), ignore_errors=True)
+    return _written(call, path, note, 201)
+
+
+def rewrite(call: Call, path: Path, note: str, change: Callable[[IO[bytes]], None]) -> Response:
+    """Change some of the content of a file in its place; what is kept of it goes along.
+
+    To be called under the lock of the path.
+    """
+    store = call.local.store
+    with _opened(path, "r+b") as file:
+        kept = store.noted(note, old := _key(os.fstat(file.fileno())))
+        change(file)
+        file.flush()
+        incoming.settle(file.fileno())
+        if kept:
+            store.note(note, _key(os.fstat(file.fileno())), {**kept, "md5": None})
+            store.forget(note, old)
     return _written(call, path, note, 201)
 
 
@@ -329,10 +347,10 @@ def _with_md5(headers: dict[str, str], file: IO[bytes]) -> dict[str, str]:
     return {**headers, **({MD5: kept} if kept else {})}
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path, mode: Literal["rb", "r+b"] = "rb") -> IO[bytes]:
     """Raises: BlobError 404: there is no such blob."""
     try:
-        return path.open("rb")
+        return path.open(mode)
     except OSError as exc:
         raise _no_blob() from exc
 

@@ -6,15 +6,20 @@ import os
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
+from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 from starlette.responses import Response
 
 from aml_magics.local import blobs, signatures, uris
 from aml_magics.local.signatures import BlobError
-from aml_magics.local.wire import ArmError, Call
+from aml_magics.local.wire import ArmError, Call, Workspace
+
+if TYPE_CHECKING:
+    from aml_magics.local.app import Local
+    from aml_magics.local.doors import Door
 
 PAGE = 5000  # the most, and what a client gets that names no number
 _LISTED = {
@@ -36,6 +41,18 @@ class Listing(NamedTuple):
     limit: int
 
 
+def new_container(local: Local, ws: Workspace, door: Door) -> tuple[str, str, str]:
+    """A container for one upload: its name, its URI for good, and a URI to write to it now."""
+    name = str(uuid4())
+    uris.container(local, ws.account, name).mkdir(parents=True)
+    lasting = f"https://{ws.account}.blob.core.windows.net:443/{name}"
+    return (
+        name,
+        lasting,
+        f"{door.blob(ws.account)}/{name}?{signatures.sas(local, ws.account, name, allow='rcwl')}",
+    )
+
+
 def request(call: Call) -> Response:
     """Create, look at or list a container."""
     account, container = call.path["account"], call.path["container"]
@@ -46,7 +63,7 @@ def request(call: Call) -> Response:
     if call.request.method == "DELETE":
         raise ArmError(501, "NotImplemented", "Containers cannot be deleted.")
     if call.query.get("comp") == "list":
-        return _list(call, folder, _asked(call))
+        return _list(call, folder, asked(call))
     if not folder.exists():
         raise BlobError(404, "ContainerNotFound", "The container does not exist.")
     return Response(headers={"ETag": '"0"', "Last-Modified": formatdate(0, usegmt=True)})
@@ -61,7 +78,7 @@ def _create(folder: Path) -> Response:
     return Response(status_code=201)
 
 
-def _asked(call: Call) -> Listing:
+def asked(call: Call) -> Listing:
     text = call.query.get("maxresults", str(PAGE))
     limit = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
     if limit < 1:
@@ -75,14 +92,14 @@ def _asked(call: Call) -> Listing:
 
 def _list(call: Call, folder: Path, asked: Listing) -> Response:
     root = ET.Element("EnumerationResults", ContainerName=folder.name)
-    _add(root, "Prefix", asked.prefix)
+    add(root, "Prefix", asked.prefix)
     items, rest, shown = ET.SubElement(root, "Blobs"), "", 0
     for name in _entries(str(folder), asked):
         if shown == asked.limit:
             rest = name
             break
         shown += _show(call, items, folder, name, asked.delimiter)
-    _add(root, "NextMarker", rest)
+    add(root, "NextMarker", rest)
     return Response(b"\xef\xbb\xbf" + ET.tostring(root, "utf-8"), media_type="application/xml")
 
 
@@ -127,7 +144,7 @@ def _sorted(folder: str) -> list[tuple[bool, str]]:
 def _show(call: Call, items: ET.Element, folder: Path, name: str, delimiter: str) -> bool:
     """Add an entry; False for a blob that is gone meanwhile."""
     if delimiter and name.endswith(delimiter):
-        _add(ET.SubElement(items, "BlobPrefix"), "Name", name)
+        add(ET.SubElement(items, "BlobPrefix"), "Name", name)
         return True
     try:
         about = os.stat(f"{folder}/{name}")  # noqa: PTH116 (thousands in a page)
@@ -135,18 +152,18 @@ def _show(call: Call, items: ET.Element, folder: Path, name: str, delimiter: str
         return False
     note = blobs.note_id(call.path["account"], folder.name, name)
     item, headers = ET.SubElement(items, "Blob"), blobs.properties(call.local, about, note)
-    _add(item, "Name", name)
+    add(item, "Name", name)
     properties = ET.SubElement(item, "Properties")
     for header, element in _LISTED.items():
-        _add(properties, element, headers.get(header, ""))
+        add(properties, element, headers.get(header, ""))
     metadata = ET.SubElement(item, "Metadata")
     for key, value in headers.items():
         if key.startswith(blobs.METADATA):
-            _add(metadata, key.removeprefix(blobs.METADATA), value)
+            add(metadata, key.removeprefix(blobs.METADATA), value)
     return True
 
 
-def _add(parent: ET.Element, tag: str, text: str) -> None:
+def add(parent: ET.Element, tag: str, text: str) -> None:
     """Add a text; one that XML cannot hold is encoded as in a URL, and says so."""
     element = ET.SubElement(parent, tag)
     if signatures.UNSPEAKABLE.search(text):

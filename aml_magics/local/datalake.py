@@ -25,8 +25,6 @@ from aml_magics.local.wire import ArmError, Call
 if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
-DIRECTORY = "directory"  # the key of the note that says a client made one
-
 
 async def path(call: Call) -> Response:
     """Any request about a file, a directory or a blob."""
@@ -40,6 +38,8 @@ async def path(call: Call) -> Response:
     handler = _PATHS.get((call.request.method, what))
     if handler is None or not name.strip("/"):
         raise ArmError(501, "NotImplemented", f"Data Lake operation {call.request.method} {what}.")
+    if not uris.container(call.local, account, container).is_dir():
+        raise BlobError(404, "FilesystemNotFound", "The specified filesystem does not exist.")
     answer: Response = await handler(call, target, note)
     answer.headers["x-ms-version"] = signatures.SAS_VERSION
     return answer
@@ -52,9 +52,9 @@ def _what(call: Call, target: Path, note: str) -> str:
         return "rename"
     if asked := query.get("resource") or (query.get("action") if verb == "PATCH" else ""):
         return asked
-    is_directory = target.is_dir() and call.local.store.noted(note, DIRECTORY) is not None
+    is_directory = target.is_dir() and call.local.store.noted(note, blobs.DIRECTORY) is not None
     if is_directory or (verb == "DELETE" and "recursive" in query and target.is_dir()):
-        return query.get("comp") or DIRECTORY
+        return query.get("comp") or blobs.DIRECTORY
     return "unnamed" if verb == "PATCH" else ""
 
 
@@ -82,8 +82,8 @@ def _note_parents(call: Call, note: str) -> None:
     """The folders that a file is put into are directories that can be asked for."""
     container = blobs.note_id(call.path["account"], call.path["container"], "")
     while (note := note.rpartition("/")[0]) and note.startswith(container):
-        if call.local.store.noted(note, DIRECTORY) is None:
-            call.local.store.note(note, DIRECTORY, {})
+        if call.local.store.noted(note, blobs.DIRECTORY) is None:
+            call.local.store.note(note, blobs.DIRECTORY, {})
 
 
 async def _append(call: Call, target: Path, note: str) -> Response:
@@ -142,17 +142,17 @@ async def _create_directory(call: Call, target: Path, note: str) -> Response:
         target.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as exc:
         raise BlobError(409, "PathConflict", "A file is in the way of this directory.") from exc
-    call.local.store.note(note, DIRECTORY, _metadata(call))
-    return Response(None, 201, _directory_headers(call, target, note))
+    call.local.store.note(note, blobs.DIRECTORY, metadata(call))
+    return Response(None, 201, directory_headers(call, target, note))
 
 
 async def _show_directory(call: Call, target: Path, note: str) -> Response:
-    return Response(headers=_directory_headers(call, target, note))
+    return Response(headers=directory_headers(call, target, note))
 
 
 async def _tag_directory(call: Call, target: Path, note: str) -> Response:
-    call.local.store.note(note, DIRECTORY, _metadata(call))
-    return Response(headers=_directory_headers(call, target, note))
+    call.local.store.note(note, blobs.DIRECTORY, metadata(call))
+    return Response(headers=directory_headers(call, target, note))
 
 
 async def _delete_directory(call: Call, target: Path, note: str) -> Response:
@@ -161,7 +161,7 @@ async def _delete_directory(call: Call, target: Path, note: str) -> Response:
     return Response(status_code=200)
 
 
-def _metadata(call: Call) -> dict[str, str]:
+def metadata(call: Call) -> dict[str, str]:
     """As headers: blob storage's way gives them so, Data Lake's as `name=BASE64,…` in one."""
     headers = call.request.headers
     given = {key: value for key, value in headers.items() if key.startswith(blobs.METADATA)}
@@ -174,7 +174,7 @@ def _metadata(call: Call) -> dict[str, str]:
     return given
 
 
-def _directory_headers(call: Call, target: Path, note: str) -> dict[str, str]:
+def directory_headers(call: Call, target: Path, note: str) -> dict[str, str]:
     about = target.stat()
     return {
         "Content-Length": "0",
@@ -183,7 +183,7 @@ def _directory_headers(call: Call, target: Path, note: str) -> dict[str, str]:
         "x-ms-blob-type": "BlockBlob",
         "x-ms-resource-type": "directory",
         f"{blobs.METADATA}hdi_isfolder": "true",
-        **(call.local.store.noted(note, DIRECTORY) or {}),
+        **(call.local.store.noted(note, blobs.DIRECTORY) or {}),
     }
 
 

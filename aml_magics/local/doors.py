@@ -144,7 +144,7 @@ def through_doors(app: ASGIApp, direct_door: Door) -> ASGIApp:
             await app(scope, receive, send)
             return
         host = _host(scope)
-        prefix = "" if host in LOOPBACK_HOSTS else cloud_prefix(host)
+        prefix = _direct_prefix(scope) if host in LOOPBACK_HOSTS else cloud_prefix(host)
         if prefix is None:
             await _misdirected(host)(scope, receive, send)
             return
@@ -155,8 +155,22 @@ def through_doors(app: ASGIApp, direct_door: Door) -> ASGIApp:
 
 
 def _host(scope: Scope) -> str:
-    header = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    return str(header.decode("latin-1").rpartition("@")[2].partition(":")[0].lower())
+    return _header(scope, b"host").rpartition("@")[2].partition(":")[0].lower()
+
+
+def _direct_prefix(scope: Scope) -> str:
+    """Where the paths of a loopback port begin: azure-storage-file-share leaves out what follows
+    the port in the URL of an account, whose name only the signature has then.
+    """
+    scheme, _, signed = _header(scope, b"authorization").partition(" ")
+    is_share = scheme == "SharedKey" and not scope["path"].startswith(("/blob/", "/dfs/"))
+    account = re.match(r"\w+(?=:)", signed)
+    return f"/file/{account[0]}" if is_share and account else ""
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    value: bytes = next((value for name, value in scope["headers"] if name == wanted), b"")
+    return value.decode("latin-1")
 
 
 def _placed(scope: Scope, door: Door, prefix: str) -> Scope:

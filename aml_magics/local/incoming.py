@@ -90,7 +90,7 @@ def join(local: Local, files: Iterable[Path], place: Callable[[Path], T]) -> T:
             for part in files:
                 with part.open("rb") as file:
                     _copy(file, whole)
-            _settle(whole.fileno())
+            settle(whole.fileno())
         return place(temporary)
     finally:
         temporary.unlink(missing_ok=True)
@@ -142,11 +142,11 @@ def _finish(
     if digest and digest.hexdigest() != md5:
         raise WrongContent("The content does not have the MD5 that was sent with it.")
     with path.open("rb") as file:
-        _settle(file.fileno())
+        settle(file.fileno())
     return place(path)
 
 
-def _settle(file: int) -> None:
+def settle(file: int) -> None:
     """Give a file a time that no other has, which blobs are told apart by, and flush it."""
     stamp = time.time_ns()
     os.utime(file, ns=(stamp, stamp))

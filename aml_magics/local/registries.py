@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import app, arm, assets, blobs, signatures, uris
+from aml_magics.local import app, arm, assets, blobs, containers, signatures, uris
 from aml_magics.local.daemon import DEFAULT_SUBSCRIPTION
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
@@ -101,7 +101,7 @@ def discover(call: Call) -> Response:
 
 def upload_reference(call: Call) -> Response:
     """A fresh container for one upload, with a SAS that may write to it."""
-    container, uri, sas_uri = blobs.new_container(call.local, call.workspace, call.door)
+    container, uri, sas_uri = containers.new_container(call.local, call.workspace, call.door)
     return JSONResponse(
         {
             "blobReferenceForConsumption": _reference(call, uri, sas_uri),
@@ -180,7 +180,7 @@ def _copied_files(call: Call, ws: Workspace, uri: str) -> str:
         if exc.status == 404:
             raise
         return uri
-    name, lasting, _ = blobs.new_container(call.local, call.workspace, call.door)
+    name, lasting, _ = containers.new_container(call.local, call.workspace, call.door)
     target = uris.container(call.local, call.workspace.account, name) / source.name
     if source.is_dir():
         shutil.copytree(source, target)

@@ -17,7 +17,6 @@ from aml_magics.local import (
     batch,
     computes,
     curves,
-    datalake,
     datastores,
     deployments,
     endpoints,
@@ -34,6 +33,7 @@ from aml_magics.local import (
     router,
     schedules,
     serverless,
+    shares,
     workspaces,
 )
 from aml_magics.local.wire import PROVIDER, Call
@@ -66,7 +66,7 @@ _VERSIONED = (
     "|models)"
 )
 
-_STORAGE = "/(?:blob|dfs)/{account}/{container}"
+_STORAGE = "/(?:blob|dfs|file)/{account}/{container}"
 
 _STORED = (
     "{ws}/(?P<collection>schedules|batchEndpoints|connections|outboundRules|serverlessEndpoints"
@@ -233,7 +233,7 @@ ROUTES: tuple[Route, ...] = (
     ("DELETE", _PROXY + "/{rest:path}", mlflow.delete_artifact),
     ("POST", _MLFLOW + r"/ajax-api/2\.0/mlflow/metrics/sample-histories", curves.answer),
     ("GET POST PUT PATCH DELETE", _MLFLOW + "{rest:path}", mlflow.serve),
-    # blob and Data Lake storage
-    ("GET HEAD PUT DELETE", _STORAGE, datalake.filesystem),
-    ("GET HEAD PUT PATCH DELETE", _STORAGE + "/{name:path}", datalake.path),
+    # blob and Data Lake storage, file shares
+    ("GET HEAD PUT DELETE", _STORAGE, shares.share),
+    ("GET HEAD PUT PATCH DELETE", _STORAGE + "/{name:path}", shares.path),
 )

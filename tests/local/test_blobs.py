@@ -343,3 +343,13 @@ def watched(process):
     finally:
         ended.set()
         thread.join()
+
+
+def test_a_container_must_be_there(store, service):
+    account, _, key = store
+    nowhere = service(account, key).get_container_client("none")
+    with pytest.raises(ResourceNotFoundError, match="ContainerNotFound"):
+        nowhere.upload_blob("a", b"1")
+    with pytest.raises(ResourceNotFoundError, match="ContainerNotFound"):
+        nowhere.download_blob("a")
+    assert not nowhere.exists()

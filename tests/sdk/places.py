@@ -17,6 +17,7 @@ RANGE = {"x-ms-range": "bytes=0-33554431"}
 def upload(scene: Scene, exchange: Exchange) -> Needs:
     """A new container and the signature that may write to it, if the client had one."""
     if "sig" not in exchange.query:
+        make_container(scene, path_of(scene, exchange.url, {}))
         return Needs(headers=_BLOCK)
     path = f"{scene.ws}/codes/thing/versions/1/startPendingUpload"
     pending = scene.do("POST", path, {"pendingUploadType": "TemporaryBlobReference"}).json()
@@ -37,6 +38,12 @@ def blob(content: bytes, **headers: str) -> Any:
     return make
 
 
+def make_container(scene: Scene, path: str) -> None:
+    """Make the container that a path begins with, unless it is there already."""
+    container = path.strip("/").partition("/")[0]
+    scene.send("PUT", f"{scene.blobs}/{container}?restype=container", None)
+
+
 def container_there(scene: Scene, exchange: Exchange) -> Needs:
     scene.do("PUT", f"{scene.blobs}/testblob?restype=container")
     return Needs()
@@ -46,6 +53,7 @@ def file_system(scene: Scene, exchange: Exchange) -> Needs:
     """A container in the words of Data Lake Storage, and what the recorded step comes after."""
     kind = "directory" if exchange.url.endswith(("_dir", "gof")) else "file"
     path = path_of(scene, exchange.url, {})
+    make_container(scene, path)
     url = f"https://{scene.account}.dfs.core.windows.net{path}"
     if exchange.method == "PATCH":
         scene.do("PUT", f"{url}?resource=file")

@@ -196,9 +196,11 @@ class Daemon:
     def fill(self):
         """Have something of every kind there, under the names that the examples know."""
         scope = daemon.workspace_id(*SCOPE)
+        self.ask("GET", scope)
         self.ask("PUT", f"/blob/{ACCOUNT}/azureml-blobstore-{GUID}/x", b"a model")
         for path, properties in THERE.items():
             self.ask("PUT", f"{scope}/{path}", json.dumps({"properties": properties}).encode())
+        self.ask("PUT", f"/blob/{ACCOUNT}/c?restype=container")
         self.ask("PUT", f"/blob/{ACCOUNT}/c/x", b"0123456789")
         self.ask("PUT", f"/blob/{ACCOUNT}/azureml/ExperimentRun/dcid.x/x/y", b"0123456789")
 
