@@ -1,6 +1,6 @@
 """Histories and searches of many runs, against MLflow's client, its page's endpoints and SQL.
 
-MLflow's client is asked for `SAMPLE` curves; the time for all of them is what those took, times
+MLflow's client is asked for some of the curves; the time for all of them is what those took, times
 how many there are.
 """
 
@@ -30,7 +30,8 @@ import trackers  # beside the tests that use it too
 
 SHAPES = (Shape(100, 5, 1_000), Shape(1_000, 5, 100), Shape(20, 3, 100_000))
 PLAIN = (Shape(100, 1, 1_000), Shape(20, 1, 10_000))
-SAMPLE = 32
+SAMPLE = 32  # curves that are asked for, of longer ones fewer
+POINTS = 200_000  # ... of so many points together, but 4 at least
 THREADS = 16
 
 
@@ -68,7 +69,7 @@ def of_local(found: session.Session, database: Path, shape: Shape) -> list[Row]:
     first = seconds(lambda: runs.history(found, names[:1], shape.keys))
     floor = best(lambda: everything(database, names, shape.keys), 2)
     mine = best(lambda: runs.history(found, names, shape.keys), 3)
-    threads = by_threads(MlflowClient(), names, shape.keys)
+    threads = by_threads(MlflowClient(), names, shape)
     rows = [
         Row(
             f"history, {shape}, against MlflowClient's 16 threads",
@@ -89,7 +90,7 @@ def of_plain(url: str, database: Path, shape: Shape) -> list[Row]:
     client = MlflowClient(url)
     names = fill(database, client.create_experiment(str(shape)), shape)
     goal = "<= 1x"
-    threads = by_threads(client, names, shape.keys)
+    threads = by_threads(client, names, shape)
     plain = trackers.session(url)
     mine = best(lambda: runs.history(plain, names, shape.keys), 2)
     with trackers.as_little_as_azure(url) as azure_url:
@@ -126,9 +127,10 @@ def memory(found: session.Session) -> Row:
     return Row("the daemon's memory at most, against after", "MB", peak, now, peak / now, "")
 
 
-def by_threads(client: MlflowClient, names: list[str], keys: list[str]) -> float:
-    curves = list(product(names, keys))
-    sample = list(islice(curves, 0, None, max(1, len(curves) // SAMPLE)))[:SAMPLE]
+def by_threads(client: MlflowClient, names: list[str], shape: Shape) -> float:
+    curves = list(product(names, shape.keys))
+    count = max(4, min(SAMPLE, POINTS // shape.steps))
+    sample = list(islice(curves, 0, None, max(1, len(curves) // count)))[:count]
     with ThreadPoolExecutor(THREADS) as pool:
         took = seconds(
             lambda: list(pool.map(lambda curve: client.get_metric_history(*curve), sample))
