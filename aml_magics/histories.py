@@ -32,6 +32,7 @@ GROUP = 20  # runs in one question to MLflow's bulk endpoint
 BULK_LIMIT = 25_000  # rows after which that endpoint leaves out the rest and does not say so
 INTERVAL_LIMIT = 2_500  # points of a curve that MLflow's sampling endpoint gives at most
 RUNS_AT_ONCE = 1_000
+FIRST_SECONDS = 900.0  # millions of metrics from before curves were kept are read once
 AXES = ("step", "time", "relative")
 
 SAMPLE = "metrics/sample-histories"
@@ -124,9 +125,8 @@ def _sampled(
     for start in range(0, len(runs), RUNS_AT_ONCE):
         some = runs[start : start + RUNS_AT_ONCE]
         asked = {"run_ids": some, "metric_keys": metrics, "max_points": max_points, "known": known}
-        line, _, numbers = rest.checked(
-            rest.mlflow_page(session, "POST", SAMPLE, asked)
-        ).content.partition(b"\n")
+        answer = rest.mlflow_page(session, "POST", SAMPLE, asked, timeout=FIRST_SECONDS)
+        line, _, numbers = rest.checked(answer).content.partition(b"\n")
         head = json.loads(line)
         points = np.frombuffer(numbers, "<f8").reshape(3, -1).T
         ends = np.cumsum(head["lengths"], dtype=int).tolist()

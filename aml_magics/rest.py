@@ -120,11 +120,13 @@ def mlflow(session: Session, verb: str, path: str, data: dict[str, Any]) -> dict
     return _json(send(session, verb, f"{root}/api/2.0/mlflow/{path}", **options))
 
 
-def mlflow_page(session: Session, verb: str, path: str, data: dict[str, Any]) -> requests.Response:
+def mlflow_page(
+    session: Session, verb: str, path: str, data: dict[str, Any], **options: Any
+) -> requests.Response:
     """Any answer, an error too, of what MLflow's web page uses, which not every server has."""
     root = _mlflow_root(session.tracking_uri)
     place = "params" if verb == "GET" else "json"
-    options: dict[str, Any] = {place: data}
+    options[place] = data
     return _with_token(session, verb, f"{root}/ajax-api/2.0/mlflow/{path}", **options)
 
 
