@@ -1,19 +1,22 @@
-"""Data, models, environments, components, compute, datastores and endpoints: one set of verbs.
+"""Data, models, computes, endpoints, registries and the other kinds: one set of verbs.
 
-What differs between the kinds is in KINDS; the verbs are those all of MLClient's operation groups
-share.
+What differs between the kinds is in `kinds`; the verbs are those all of MLClient's operation groups
+share. ``place`` is where a verb looks instead of the session's workspace: ``registry_name`` or
+``feature_store_name``.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from aml_magics import client, documents, settings
-from aml_magics.errors import BadCommand
+from aml_magics.errors import BadCommand, NotSupported
+from aml_magics.kinds import ENUM_MEMBER, FIELDS, HIDDEN, KINDS
 from aml_magics.records import Done, Fields, Row, brief
 from aml_magics.session import Session
 
@@ -21,55 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Kind(NamedTuple):
-    operations: str  # attribute of MLClient
-    loader: str  # function of azure.ai.ml
-    columns: tuple[str, ...]  # of a list
-    versioned: bool = False
-    costs: bool = False  # deleting stops machines: ask for --yes
-
-
-_VERSIONED = ("name", "version", "latest_version", "type", "description", "created")
-_UNTYPED = tuple(column for column in _VERSIONED if column != "type")  # a list does not tell
-KINDS = {
-    "data": Kind("data", "load_data", _VERSIONED, versioned=True),
-    "model": Kind("models", "load_model", _UNTYPED, versioned=True),
-    "environment": Kind("environments", "load_environment", _VERSIONED, versioned=True),
-    "component": Kind("components", "load_component", _VERSIONED, versioned=True),
-    "compute": Kind(
-        "compute", "load_compute", ("name", "type", "size", "provisioning_state"), costs=True
-    ),
-    "datastore": Kind("datastores", "load_datastore", ("name", "type", "account_name")),
-    "online-endpoint": Kind(
-        "online_endpoints",
-        "load_online_endpoint",
-        ("name", "auth_mode", "traffic", "provisioning_state", "scoring_uri"),
-        costs=True,
-    ),
-    "online-deployment": Kind(
-        "online_deployments",
-        "load_online_deployment",
-        ("name", "endpoint_name", "model", "instance_type", "provisioning_state"),
-        costs=True,
-    ),
-    "schedule": Kind(
-        "schedules", "load_schedule", ("name", "is_enabled", "trigger", "description")
-    ),
-}
-# Flags of az ml whose place in the YAML has another name.
-FIELDS = {"build_context": "build.path", "dockerfile_path": "build.dockerfile_path"}
-# What the SDK makes of the service's words here and there: EndpointProvisioningState.SUCCEEDED
-ENUM_MEMBER = re.compile(r"[A-Z][a-z]\w+\.([A-Z]+)")
-# Fields a card leaves out; ``.data`` has them all.
-HIDDEN = frozenset(
-    (
-        *("name", "version", "id", "creation_context", "properties", "code_configuration"),
-        *("identity", "kind", "public_network_access", "openapi_uri", "mirror_traffic"),
-        *("credentials", "endpoint", "protocol", "scale_settings", "request_settings"),
-        *("liveness_probe", "readiness_probe", "app_insights_enabled"),
-        "egress_public_network_access",
-    )
-)
+Changes = dict[str, Any]  # by dotted path
+# Verbs of the SDK for ours: the first that a kind's operations have.
+CREATE = ("create_or_update", "create")
+UPDATE = ("update", *CREATE)
 
 
 class Asset(Fields):
@@ -95,7 +53,10 @@ def create(
     overrides: list[str] | None = None,
     tags: list[str] | None = None,
     all_traffic: bool = False,
+    set_default: bool = False,
     no_wait: bool = False,
+    registry_name: str = "",
+    feature_store_name: str = "",
     **fields: str,
 ) -> Asset | Done:
     """Create or replace one, from a YAML file, from flags, or both; flags win.
@@ -107,13 +68,15 @@ def create(
     changes: dict[str, Any] = {FIELDS.get(key, key): value for key, value in fields.items()}
     changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     changes |= documents.assignments(overrides, "--set")
-    with client.calling(session) as ml:
-        load = client.loader(KINDS[kind].loader)
+    with client.calling(session, "", registry_name, feature_store_name) as ml:
+        load = _loader(kind, source, changes)
         params = [{path: value} for path, value in changes.items()]
         entity = load(io.StringIO(source), relative_origin=str(place), params_override=params)
-        saved = _save(ml, kind, entity, no_wait)
+        saved = _save(ml, kind, entity, no_wait, CREATE)
         if all_traffic:
             _send_all_traffic(ml, entity.endpoint_name, entity.name)
+        if set_default:
+            _make_default(ml, entity.endpoint_name, entity.name)
     if saved is None:
         return Done(f"creating {kind} {entity.name}")
     return Asset(kind, plain(saved))
@@ -127,12 +90,14 @@ def show(
     version: str = "",
     label: str = "",
     endpoint_name: str = "",
+    registry_name: str = "",
+    feature_store_name: str = "",
 ) -> Asset:
     """One of a kind; of a versioned one, the latest unless told.
 
     Raises: NotFound: there is none.
     """
-    with client.calling(session, hint=f"%aml {kind} list") as ml:
+    with client.calling(session, _listing(kind), registry_name, feature_store_name) as ml:
         return Asset(
             kind, plain(find(ml, kind, name, version, label=label, endpoint_name=endpoint_name))
         )
@@ -147,16 +112,20 @@ def list_(
     max_results: int = 0,
     include_archived: bool = False,
     archived_only: bool = False,
+    registry_name: str = "",
+    feature_store_name: str = "",
+    **filters: str,
 ) -> pd.DataFrame:
     """All of a kind as a DataFrame; with a name, its versions."""
     import pandas as pd
 
-    wanted: dict[str, Any] = {"name": name, "endpoint_name": endpoint_name}
+    renamed = {KINDS[kind].filters.get(key, key): value for key, value in filters.items()}
+    wanted: dict[str, Any] = {"name": name, "endpoint_name": endpoint_name, **renamed}
     wanted = {key: value for key, value in wanted.items() if value}
     if include_archived or archived_only:
         wanted["list_view_type"] = "ArchivedOnly" if archived_only else "All"
     limit = max_results or settings.get("max_results")
-    with client.calling(session) as ml:
+    with client.calling(session, "", registry_name, feature_store_name) as ml:
         found = islice(getattr(ml, KINDS[kind].operations).list(**wanted), limit)
         rows = [Asset(kind, plain(entity)).data for entity in found]
     columns = [c for c in KINDS[kind].columns if not rows or any(row.get(c) for row in rows)]
@@ -167,41 +136,56 @@ def update(
     session: Session,
     *,
     kind: str,
-    name: str,
+    name: str = "",
     version: str = "",
     label: str = "",
     endpoint_name: str = "",
+    file: str = "",
     overrides: list[str] | None = None,
     tags: list[str] | None = None,
     traffic: list[str] | None = None,
+    defaults: list[str] | None = None,
     no_wait: bool = False,
+    registry_name: str = "",
+    feature_store_name: str = "",
     **fields: str,
 ) -> Asset | Done:
-    """Change fields of one that exists."""
-    changes: dict[str, Any] = {**fields, **documents.assignments(overrides, "--set")}
+    """Change fields of one that exists; a file says all of them anew."""
+    changes: Changes = {**fields, **documents.assignments(overrides, "--set")}
     changes |= documents.below("tags", documents.assignments(tags, "--tags"))
+    changes |= documents.below("defaults", documents.assignments(defaults, "--defaults"))
     shares = [word for words in traffic or [] for word in words.split()]
     changes |= documents.below("traffic", _percentages(shares))
-    if not changes:
+    if not (name and changes) and not file:
         raise BadCommand(
-            "nothing to change", hint=f"%aml {kind} update -n {name} --set FIELD=VALUE"
+            "nothing to change", hint=f"%aml {kind} update -n {name or 'NAME'} --set FIELD=VALUE"
         )
-    with client.calling(session, hint=f"%aml {kind} list") as ml:
-        entity = find(ml, kind, name, version, label=label, endpoint_name=endpoint_name)
+    with client.calling(session, _listing(kind), registry_name, feature_store_name) as ml:
+        told = _from_file(kind, file, name, endpoint_name) if file else None
+        if told is not None:
+            name, endpoint_name = told.name, getattr(told, "endpoint_name", "")
+        found = find(ml, kind, name, version, label=label, endpoint_name=endpoint_name)
+        entity = told if told is not None else found
         for path, value in changes.items():
             _assign(entity, path, value)
-        saved = _save(ml, kind, entity, no_wait)
+        saved = _save(ml, kind, entity, no_wait, UPDATE)
     return Asset(kind, plain(saved)) if saved is not None else Done(f"updating {kind} {name}")
 
 
-def archive(session: Session, *, kind: str, name: str, version: str = "", label: str = "") -> Done:
+def archive(
+    session: Session, *, kind: str, name: str, version: str = "", label: str = "", **place: str
+) -> Done:
     """Leave an asset, or one version of it, out of lists."""
-    return _hide(session, "archive", kind, name, version=version, label=label)
+    which = {"name": name, "version": version, "label": label}
+    return _hide(session, "archive", kind, which, **place)
 
 
-def restore(session: Session, *, kind: str, name: str, version: str = "", label: str = "") -> Done:
+def restore(
+    session: Session, *, kind: str, name: str, version: str = "", label: str = "", **place: str
+) -> Done:
     """Bring an archived asset back into lists."""
-    return _hide(session, "restore", kind, name, version=version, label=label)
+    which = {"name": name, "version": version, "label": label}
+    return _hide(session, "restore", kind, which, **place)
 
 
 def delete(
@@ -212,22 +196,28 @@ def delete(
     endpoint_name: str = "",
     yes: bool = False,
     no_wait: bool = False,
+    all_resources: bool = False,
+    permanently_delete: bool = False,
 ) -> Done:
     """Delete one; ``yes`` is asked for where machines stop with it.
+
+    Args: all_resources: of a workspace, with the storage and other resources it uses.
 
     Raises: BadCommand: ``yes`` is missing. NotFound: there is none.
     """
     if KINDS[kind].costs and not yes:
         raise BadCommand(f"deleting {kind} '{name}' cannot be undone", hint="add --yes to do it")
-    parent = {"endpoint_name": endpoint_name} if endpoint_name else {}
-    with client.calling(session, hint=f"%aml {kind} list") as ml:
-        _run(getattr(ml, KINDS[kind].operations), "delete", no_wait, name=name, **parent)
+    more: dict[str, Any] = {"endpoint_name": endpoint_name} if endpoint_name else {}
+    more |= {"delete_dependent_resources": all_resources} if KINDS[kind].owns else {}
+    more |= {"permanently_delete": True} if permanently_delete else {}
+    with client.calling(session, _listing(kind)) as ml:
+        run(getattr(ml, KINDS[kind].operations), ("delete",), no_wait, name=name, **more)
     return Done(f"{'deleting' if no_wait else 'deleted'} {kind} {name}")
 
 
 def plain(entity: Any) -> dict[str, Any]:
     """An SDK entity as az ml shows it: snake_case fields, nested dicts and lists."""
-    return {str(key): _plain_value(value) for key, value in entity._to_dict().items()}
+    return {str(key): _plain_value(value) for key, value in _fields(entity).items()}
 
 
 def find(
@@ -264,24 +254,65 @@ def _plain_value(value: Any) -> Any:
     return member.group(1).capitalize() if member else str(value)
 
 
-def _save(ml: Any, kind: str, entity: Any, no_wait: bool) -> Any:
-    return _run(getattr(ml, KINDS[kind].operations), "create_or_update", no_wait, entity)
+def run(operations: Any, verbs: tuple[str, ...], no_wait: bool, *args: Any, **options: Any) -> Any:
+    """Call the first of the verbs that there is, in its long-running form where it has one.
+
+    Returns: its result; None when it is not waited for.
+    """
+    for verb in verbs:
+        if begin := getattr(operations, f"begin_{verb}", None):
+            poller = begin(*args, **options)
+            return None if no_wait else poller.result()
+        if direct := getattr(operations, verb, None):
+            return direct(*args, **options)
+    raise NotSupported(f"the SDK has no '{verbs[-1]}' of these")
 
 
-def _run(operations: Any, verb: str, no_wait: bool, *args: Any, **options: Any) -> Any:
-    """Call a verb, in its long-running form where there is one; None when it is not waited for."""
-    begin = getattr(operations, f"begin_{verb}", None)
-    if begin is None:
-        return getattr(operations, verb)(*args, **options)
-    poller = begin(*args, **options)
-    return None if no_wait else poller.result()
+def _save(ml: Any, kind: str, entity: Any, no_wait: bool, verbs: tuple[str, ...]) -> Any:
+    return run(getattr(ml, KINDS[kind].operations), verbs, no_wait, entity)
 
 
-def _hide(session: Session, verb: str, kind: str, name: str, **which: str) -> Done:
+def _loader(kind: str, source: str, changes: Changes) -> Any:
+    """The SDK's function that reads a kind's YAML."""
+    row = KINDS[kind]
+    if not row.loaders:
+        return client.loader(row.loader)
+    said = yaml.safe_load(source)
+    named_type = changes.get("type") or (said.get("type") if isinstance(said, dict) else None)
+    return client.loader(row.loaders.get(str(named_type), row.loader))
+
+
+def _from_file(kind: str, file: str, name: str, endpoint_name: str) -> Any:
+    """What a file makes of one that exists."""
+    source, place = documents.read(file), Path(file).expanduser().resolve()
+    given = {"name": name, "endpoint_name": endpoint_name}
+    params = [{key: value} for key, value in given.items() if value]
+    load = _loader(kind, source, {})
+    return load(io.StringIO(source), relative_origin=str(place), params_override=params)
+
+
+def _listing(kind: str) -> str:
+    """What to type when there is none of that name."""
+    return f"%aml {kind} list"
+
+
+def _fields(entity: Any) -> dict[str, Any]:
+    """An SDK object's fields, whichever of its ways to tell them it has."""
+    if isinstance(entity, dict):
+        return entity
+    if hasattr(entity, "_to_dict"):
+        return dict(entity._to_dict())
+    if hasattr(entity, "as_dict"):
+        return dict(entity.as_dict())
+    return {key: value for key, value in vars(entity).items() if not key.startswith("_")}
+
+
+def _hide(session: Session, verb: str, kind: str, which: dict[str, str], **place: Any) -> Done:
+    place.pop("yes", None)  # some groups have the flag; it can be undone
     chosen = {key: value for key, value in which.items() if value}
-    with client.calling(session, hint=f"%aml {kind} list") as ml:
-        getattr(getattr(ml, KINDS[kind].operations), verb)(name, **chosen)
-    return Done(f"{verb}d {kind} {name}")
+    with client.calling(session, _listing(kind), **place) as ml:
+        getattr(getattr(ml, KINDS[kind].operations), verb)(**chosen)
+    return Done(f"{verb}d {kind} {which['name']}")
 
 
 def _assign(entity: Any, path: str, value: Any) -> None:
@@ -292,10 +323,14 @@ def _assign(entity: Any, path: str, value: Any) -> None:
         node = node[parent] if isinstance(node, dict) else getattr(node, parent)
     if isinstance(node, dict):
         node[leaf] = value
-    elif hasattr(node, leaf):
-        setattr(node, leaf, value)
-    else:
+    elif not hasattr(node, leaf):
         raise BadCommand(f"no field '{path}'", hint="--set FIELD=VALUE, as in its YAML")
+    else:
+        try:
+            setattr(node, leaf, value)
+        except AttributeError:
+            hint = "create it anew, with -f and its YAML"
+            raise BadCommand(f"'{path}' is not changed once it is there", hint) from None
 
 
 def _percentages(words: list[str]) -> dict[str, int]:
@@ -310,6 +345,12 @@ def _send_all_traffic(ml: Any, endpoint_name: str, deployment: str) -> None:
     endpoint = ml.online_endpoints.get(endpoint_name)
     endpoint.traffic = {deployment: 100}
     ml.online_endpoints.begin_create_or_update(endpoint).result()
+
+
+def _make_default(ml: Any, endpoint_name: str, deployment: str) -> None:
+    endpoint = ml.batch_endpoints.get(endpoint_name)
+    endpoint.defaults = {"deployment_name": deployment}
+    ml.batch_endpoints.begin_create_or_update(endpoint).result()
 
 
 def _short(text: str) -> str:

@@ -99,13 +99,16 @@ class DefaultCredential:
 
 
 @contextmanager
-def calling(session: Session, hint: str = "") -> Iterator[Any]:
+def calling(
+    session: Session, hint: str = "", registry_name: str = "", feature_store_name: str = ""
+) -> Iterator[Any]:
     """The session's MLClient, silent, its exceptions turned into ours.
 
-    Args: hint: what to type when something is not found.
+    Args: hint: what to type when something is not found. registry_name, feature_store_name: where
+        to look instead of the session's workspace.
     """
     with quiet(), translating(hint):
-        yield _client(session)
+        yield _client(session, registry_name, feature_store_name)
 
 
 @contextmanager
@@ -144,21 +147,24 @@ def quiet() -> Iterator[None]:
             os.environ[PROGRESS_BAR] = bar
 
 
-def _client(session: Session) -> Any:
-    if "ml" not in session.cache:
+def _client(session: Session, registry: str, feature_store: str) -> Any:
+    key = f"ml {registry or feature_store}" if registry or feature_store else "ml"
+    if key not in session.cache:
         connection = session.connection
-        session.cache["ml"] = sdk().MLClient(
+        workspace = None if registry else feature_store or connection.workspace
+        session.cache[key] = sdk().MLClient(
             connection.credential,
             connection.subscription,
             connection.resource_group,
-            connection.workspace,
+            workspace,
+            registry_name=registry or None,
             cloud=connection.cloud,
             cloud_metadata=connection.cloud_metadata,
             user_agent=f"aml-magics/{__version__}",
             show_progress=False,
             enable_telemetry=False,
         )
-    return session.cache["ml"]
+    return session.cache[key]
 
 
 def _translated(exc: BaseException) -> AmlError:

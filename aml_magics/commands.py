@@ -17,6 +17,7 @@ from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
 from aml_magics.errors import NotSupported
+from aml_magics.kinds import ACTIONS, KINDS
 from aml_magics.settings import SETTINGS
 
 
@@ -30,6 +31,8 @@ class Flag(NamedTuple):
     def key(self) -> str:
         """The parameter of the function that it fills."""
         long = self.names[0].lstrip("-").replace("-", "_")
+        if self.kind == "many" and long in {"input", "output"}:
+            return f"{long}s"
         return _KEYS.get(long, long)
 
 
@@ -44,31 +47,33 @@ class Command(NamedTuple):
 
 _KEYS = {  # flags whose parameter has another name
     "set": "overrides",
-    "input": "inputs",
-    "output": "outputs",
     "as": "bind",
     "all": "everything",
+    "kind": "workspace_kind",  # ours says the group
 }
 _SWITCHES = frozenset(
     (
         *("--all", "--all-traffic", "--archived-only", "--disable", "--include-archived"),
-        *("--disabled-only", "--include-disabled"),
+        *("--disabled-only", "--include-disabled", "--set-default", "--all-resources"),
+        *("--include-spark", "--permanently-delete"),
         *("--no-wait", "--package-model", "--skip-script-validation", "--skip-validation"),
         *("--stream", "--web", "--yes"),
     )
 )
-_MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic"})
+_MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic", "--defaults"})
 INTEGERS = frozenset({"--max-results", "--top", "--lines", "--instance-count"})
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
 
 _NOT_HERE = frozenset(  # understood by no function here yet, whatever the command
     (
-        *("--registry-name", "--local", "--local-enable-gpu", "--vscode-debug", "--web"),
+        *("--populate-secrets", "--local", "--local-enable-gpu", "--vscode-debug", "--web"),
         *("--add", "--remove", "--force-string", "--datastore", "--package-model"),
         *("--skip-script-validation", "--mirror-traffic", "--subnet", "--vnet-name"),
         *("--admin-username", "--admin-password", "--ssh-key-value", "--identity-type"),
         *("--user-assigned-identities", "--user-object-id", "--user-tenant-id"),
         *("--enable-node-public-ip", "--ssh-public-access-enabled"),
+        *("--update-dependent-resources", "--provision-network-now", "--not-grant-permissions"),
+        *("--allow-roleassignment-on-rg", "--default-resource-group"),
     )
 )
 
@@ -129,30 +134,24 @@ _CELL_FLAGS = (
     "--tags+"
 )
 _JOB_VERBS = ("show", "stream", "cancel", "archive", "restore", "download", "update")
-_ASSET_VERBS = ("create", "list", "show", "update", "archive", "restore", "delete")
-_ASSET_GROUPS = (
-    "data",
-    "model",
-    "environment",
-    "component",
-    "compute",
-    "datastore",
-    "online-endpoint",
-    "online-deployment",
-)
+_ASSET_VERBS = {  # of the kinds that assets knows, where az ml has them
+    **{v: f"assets:{v}" for v in ("create", "show", "update", "archive", "restore", "delete")},
+    "list": "assets:list_",
+    "attach": "assets:create",
+}
 
 # az ml command → function, flags beyond az ml's.
 HERE = {
-    **{f"{g} {v}": (f"assets:{v}", "") for g in _ASSET_GROUPS for v in _ASSET_VERBS},
-    **{f"{g} list": ("assets:list_", "") for g in _ASSET_GROUPS},
+    **{f"{g} {v}": (target, "") for g in KINDS for v, target in _ASSET_VERBS.items()},
+    **dict.fromkeys(ACTIONS, ("actions:act", "")),
     **{f"job {v}": (f"jobs:{v}", "") for v in _JOB_VERBS},
-    **{f"schedule {v}": (f"assets:{v}", "") for v in ("create", "show", "update", "delete")},
     **{f"schedule {v}": (f"schedules:{v}", "") for v in ("enable", "disable", "trigger")},
     "schedule list": ("schedules:list_", ""),
     "job list": ("jobs:list_", ""),
     "job validate": ("submit:validate", ""),
     "job create": ("submit:create", f"--no-wait! {_CELL_FLAGS}"),
     "model download": ("models:download", ""),
+    "batch-endpoint invoke": ("batch:invoke", "--no-wait!"),
     "online-endpoint invoke": ("endpoints:invoke_file", ""),
     "online-endpoint get-credentials": ("endpoints:get_credentials", ""),
     "online-deployment get-logs": ("endpoints:get_logs", ""),

@@ -35,6 +35,13 @@ COLLECTIONS = {
     "compute": "computes",
     "datastore": "datastores",
     "online-endpoint": "onlineEndpoints",
+    "batch-endpoint": "batchEndpoints",
+    "connection": "connections",
+    "feature-set": "featuresets",
+    "feature-store-entity": "featurestoreEntities",
+    "marketplace-subscription": "marketplaceSubscriptions",
+    "schedule": "schedules",
+    "serverless-endpoint": "serverlessEndpoints",
     "endpoint": "onlineEndpoints",
     "endpoint_name": "onlineEndpoints",
 }
@@ -119,6 +126,8 @@ def _names(command: Command, key: str) -> list[str]:
     group = command.name.partition(" ")[0]
     if command.name in {"job create", "register"} and key == "name":
         return []  # a new name
+    if group == "batch-deployment" and key == "endpoint_name":
+        group, key = "batch-endpoint", "name"
     place = COLLECTIONS.get(group if key == "name" else key)
     session = sessions.active()
     return live_names(session, place) if place and session else []

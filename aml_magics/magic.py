@@ -104,6 +104,7 @@ class AmlMagics(Magics):  # type: ignore[misc]
             "origin": self._origin,
             "tell": lambda: _tell,
             "kind": lambda: command.partition(" ")[0],
+            "command": lambda: command,
         }
         return {name: make() for name, make in makers.items() if name in wanted}
 

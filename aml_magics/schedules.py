@@ -6,7 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aml_magics import client, settings
-from aml_magics.assets import KINDS, Asset, plain
+from aml_magics.assets import Asset, plain
+from aml_magics.kinds import KINDS
 from aml_magics.records import Done, Fields
 from aml_magics.session import Session
 

@@ -77,8 +77,8 @@ WRONG = {
     "deploy m:1": (BadCommand, "--endpoint"),
     "compare --experiment e": (BadCommand, "--metric"),
     "job create --web": (NotSupported, "az ml job create --web"),
-    "workspace list": (NotSupported, "az ml workspace list"),
-    "workspace outbound-rule list": (NotSupported, "az ml workspace outbound-rule list"),
+    "data mount": (NotSupported, "az ml data mount"),
+    "workspace outbound-rule set": (NotSupported, "az ml workspace outbound-rule set"),
 }
 
 
@@ -141,4 +141,4 @@ def test_every_setting_is_documented_and_read(name, monkeypatch):
 
 def test_help_tells_only_what_works_here():
     assert "--web" not in help_text("job create")
-    assert "az ml workspace list" in help_text("workspace list")
+    assert "az ml data mount" in help_text("data mount")
