@@ -86,6 +86,35 @@ files = mlflow.MlflowClient().list_artifacts(run.info.run_id, "notes")
 print("LOGGED", [file.path for file in files])
 print("READ", mlflow.artifacts.load_text(run.info.artifact_uri + "/notes/a.txt"))
 """
+WITHOUT_PLUGIN = """
+import importlib.metadata, os
+every = importlib.metadata.entry_points
+def those_of_mlflow_itself(**asked):
+    return type(every(**asked))(e for e in every(**asked) if not e.value.startswith("azureml"))
+importlib.metadata.entry_points = those_of_mlflow_itself
+import mlflow
+from azure.ai.ml import MLClient
+from azure.identity import DefaultAzureCredential
+credential = DefaultAzureCredential()
+client = MLClient(credential, "00000000-0000-0000-0000-000000000001", "group", "mine")
+uri = client.workspaces.get().mlflow_tracking_uri
+mlflow.set_tracking_uri(uri)
+try:
+    mlflow.set_experiment("x")
+except mlflow.exceptions.MlflowException as exc:
+    print("REFUSED", "unsupported URI 'azureml://" in str(exc))
+token = credential.get_token("https://management.azure.com/.default").token
+os.environ["MLFLOW_TRACKING_TOKEN"] = token
+mlflow.set_tracking_uri(uri.replace("azureml://", "https://"))
+mlflow.set_experiment("x")
+with mlflow.start_run() as run:
+    mlflow.log_metric("loss", 0.5)
+    try:
+        mlflow.log_text("some text", "a.txt")
+    except mlflow.exceptions.MlflowException as exc:
+        print("NO FILES", "artifact repository for: azureml://" in str(exc))
+print("LOGGED", mlflow.get_run(run.info.run_id).data.metrics)
+"""
 TRAIN = """
 import sys
 import mlflow
@@ -165,3 +194,9 @@ def test_names_that_the_user_has_set_are_kept(address):
     assert environment["AZURE_SUBSCRIPTION_ID"] == "mine"
     assert environment["AZURE_STORAGE_CONTAINER"] == "c"
     assert environment["PYTHONPATH"].split(":") == [str(run.HOOK), "p"]
+
+
+def test_mlflow_without_azureml_mlflow_can_do_what_it_can_on_azure(script):
+    printed = script(WITHOUT_PLUGIN)
+    for line in ("REFUSED True", "NO FILES True", "LOGGED {'loss': 0.5}"):
+        assert line in printed

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
+from azure.ai.ml._azure_environments import _get_storage_endpoint_from_metadata
 from azure.ai.ml.entities import BuildContext, Data, Environment, Index, Model
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.storage.blob import BlobServiceClient
 
 
 @pytest.fixture
@@ -28,6 +32,37 @@ def test_data_of_one_name_can_be_archived_whole(client, table):
     assert [data.name for data in client.data.list()] == ["t"]
 
 
+@pytest.mark.parametrize("kind", ["uri_file", "uri_folder", "mltable"])
+def test_data_of_each_type_counts_its_versions_and_has_a_latest_one(client, tmp_path, table, kind):
+    (tmp_path / "MLTable").write_text("paths:\n  - file: ./a.csv\n")
+    asked = {"name": "t", "path": table if kind == "uri_file" else tmp_path, "type": kind}
+    for version in (None, None, "9", None):
+        client.data.create_or_update(Data(version=version, **asked))
+    assert [data.version for data in client.data.list("t")] == ["10", "9", "2", "1"]
+    latest = client.data.get("t", label="latest")
+    assert (latest.version, latest.type) == ("10", kind)
+    client.data.archive("t", label="latest")
+    assert client.data.get("t", label="latest").version == "9"
+    client.data.restore("t", version="10")
+    assert client.data.get("t", label="latest").version == "10"
+
+
+def test_data_is_changed_by_its_tags_and_description_only(client, table):
+    data = client.data.create_or_update(Data(name="t", path=table, type="uri_file"))
+    data.tags, data.description = {"a": "b"}, "Good."
+    client.data.create_or_update(data)
+    found = client.data.get("t", version="1")
+    assert (found.tags, found.description) == ({"a": "b"}, "Good.")
+    with pytest.raises(HttpResponseError, match="whose dataType cannot be changed"):
+        client.data.create_or_update(Data(name="t", version="1", path=data.path, type="uri_folder"))
+
+
+def test_the_list_of_materializations_fails_in_the_sdk_itself(client):
+    # It passes names to the listing of jobs that this does not know; no request is sent.
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        list(client.data.list_materialization_status("t"))
+
+
 def test_an_environment_from_a_build_context(client, tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM none.invalid/none\n")
     asked = Environment(name="b", build=BuildContext(path=tmp_path), tags={"team": "a"})
@@ -35,6 +70,44 @@ def test_an_environment_from_a_build_context(client, tmp_path):
     found = client.environments.get("b", label="latest")
     assert (found.version, found.tags) == (made.version, {"team": "a"})
     assert found.build.dockerfile_path == "Dockerfile"
+
+
+def test_a_build_context_comes_back_file_for_file(client, tmp_path):
+    context = tmp_path / "context"
+    (context / "deep").mkdir(parents=True)
+    (context / "Dockerfile.mine").write_text("FROM none.invalid/none\n")
+    (context / "deep" / "requirements.txt").write_text("iniconfig\n")
+    build = BuildContext(path=context, dockerfile_path="Dockerfile.mine")
+    client.environments.create_or_update(Environment(name="b", version="1", build=build))
+    found = client.environments.get("b", version="1").build
+    assert found.dockerfile_path == "Dockerfile.mine"
+    account = client.datastores.get_default(include_secrets=True)
+    place = urlsplit(found.path)
+    root, _, prefix = place.path.strip("/").partition("/")
+    url = f"https://{account.account_name}.blob.{_get_storage_endpoint_from_metadata()}"
+    blobs = BlobServiceClient(url, account.credentials.account_key).get_container_client(root)
+    got = {
+        blob.name.removeprefix(prefix).strip("/"): blobs.download_blob(blob.name).readall()
+        for blob in blobs.list_blobs(prefix)
+    }
+    assert got == {
+        "Dockerfile.mine": b"FROM none.invalid/none\n",
+        "deep/requirements.txt": b"iniconfig\n",
+    }
+
+
+def test_an_environment_is_archived_and_restored_as_version_and_whole(client):
+    for version in ("1", "2"):
+        client.environments.create_or_update(Environment(name="e", version=version, image="a/b"))
+    client.environments.archive("e", version="2")
+    assert [one.version for one in client.environments.list("e")] == ["1"]
+    assert client.environments.get("e", label="latest").version == "1"
+    client.environments.restore("e", version="2")
+    assert [one.version for one in client.environments.list("e")] == ["2", "1"]
+    client.environments.archive("e")
+    assert [one.name for one in client.environments.list()] == []
+    client.environments.restore("e")
+    assert [one.name for one in client.environments.list()] == ["e"]
 
 
 @pytest.mark.parametrize("content", ["just: [broken", "- python=3.11"])

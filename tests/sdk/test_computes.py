@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 from azure.ai.ml.entities import (
     AmlCompute,
+    AmlComputeSshSettings,
     ComputeInstance,
+    ComputeSchedules,
+    ComputeStartStopSchedule,
+    CronTrigger,
+    IdentityConfiguration,
     KubernetesCompute,
+    ManagedIdentityConfiguration,
+    RecurrencePattern,
+    RecurrenceTrigger,
     SynapseSparkCompute,
     VirtualMachineCompute,
     VirtualMachineSshSettings,
@@ -91,3 +99,100 @@ def test_where_nothing_is_made_on_demand_a_compute_must_be_there(strict_client):
         strict_client.compute.get("cpu")
     strict_client.compute.begin_create_or_update(KINDS["amlcompute"]).result()
     assert strict_client.compute.get("cpu").type == "amlcompute"
+
+
+EACH_EVENING = ComputeStartStopSchedule(trigger=CronTrigger(expression="0 18 * * *"), action="stop")
+EACH_MONDAY = ComputeStartStopSchedule(
+    trigger=RecurrenceTrigger(
+        frequency="week",
+        interval=1,
+        schedule=RecurrencePattern(hours=8, minutes=0, week_days=["monday"]),
+    ),
+    action="start",
+    state="disabled",
+)
+ONE = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+# What the SDK is given for a compute and reads back equal.
+FIELDS = {
+    "amlcompute": {
+        "size": "STANDARD_DS3_V2",
+        "tier": "low_priority",
+        "min_instances": 1,
+        "max_instances": 3,
+        "idle_time_before_scale_down": 300,
+        "enable_node_public_ip": False,
+        "description": "Cheap.",
+        "tags": {"team": "a"},
+    },
+    "computeinstance": {
+        "size": "STANDARD_DS3_V2",
+        "description": "A desk.",
+        "tags": {"team": "a"},
+        "ssh_public_access_enabled": True,
+        "idle_time_before_shutdown_minutes": 30,
+        "enable_node_public_ip": False,
+        "enable_root_access": False,
+        "release_quota_on_stop": True,
+        "enable_os_patching": True,
+        "enable_sso": False,
+    },
+    "kubernetes": {"resource_id": CLUSTER, "namespace": "ml", "description": "Ours."},
+    "virtualmachine": {"resource_id": VM, "description": "Mine.", "tags": {"team": "a"}},
+    "synapsespark": {"resource_id": POOL, "description": "A pool."},
+}
+CLASSES = {kind: type(asked) for kind, asked in KINDS.items()}
+BESIDE = {
+    "amlcompute": {"ssh_settings": AmlComputeSshSettings(admin_username="me", ssh_key_value="k")},
+    "virtualmachine": {"ssh_settings": KINDS["virtualmachine"].ssh_settings},
+}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_what_a_compute_is_given_is_read_back_equal(client, kind):
+    fields = FIELDS[kind]
+    asked = CLASSES[kind](name="mine", **fields, **BESIDE.get(kind, {}))
+    client.compute.begin_create_or_update(asked).result()
+    found = client.compute.get("mine")
+    assert {name: getattr(found, name) for name in fields} == fields
+    if "ssh_settings" in BESIDE.get(kind, {}):
+        assert found.ssh_settings.admin_username == "me"
+
+
+def test_an_attached_cluster_uses_an_identity(client):
+    ids = [f"{ONE}/mine"]
+    identity = IdentityConfiguration(
+        type="user_assigned",
+        user_assigned_identities=[ManagedIdentityConfiguration(resource_id=ids[0])],
+    )
+    asked = KubernetesCompute(name="k8s", resource_id=CLUSTER, identity=identity)
+    client.compute.begin_attach(asked).result()
+    found = client.compute.get("k8s").identity
+    assert [one.resource_id for one in found.user_assigned_identities] == ids
+
+
+def test_an_instance_keeps_its_schedules_and_takes_others(client):
+    schedules = ComputeSchedules(compute_start_stop=[EACH_EVENING, EACH_MONDAY])
+    asked = ComputeInstance(name="desk", schedules=schedules, idle_time_before_shutdown_minutes=15)
+    client.compute.begin_create_or_update(asked).result()
+    found = client.compute.get("desk")
+    told = [
+        (one.action.lower(), one.state.lower(), one.trigger.type.lower())
+        for one in found.schedules.compute_start_stop
+    ]
+    assert told == [("stop", "enabled", "cron"), ("start", "disabled", "recurrence")]
+    evening, monday = (one.trigger for one in found.schedules.compute_start_stop)
+    assert evening.expression == "0 18 * * *"
+    assert [day.lower() for day in monday.schedule.week_days] == ["monday"]
+    found.schedules = ComputeSchedules(compute_start_stop=[EACH_MONDAY])
+    found.idle_time_before_shutdown_minutes = 60
+    client.compute.begin_create_or_update(found).result()
+    changed = client.compute.get("desk")
+    assert [one.action.lower() for one in changed.schedules.compute_start_stop] == ["start"]
+    assert changed.idle_time_before_shutdown_minutes == 60
+
+
+def test_single_sign_on_cannot_be_changed_afterwards(client):
+    client.compute.begin_create_or_update(KINDS["computeinstance"]).result()
+    with pytest.raises(HttpResponseError, match="enableSso") as refusal:
+        client.compute.enable_sso(name="desk", enable_sso=False)
+    assert refusal.value.status_code == 501
