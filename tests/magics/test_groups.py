@@ -114,3 +114,74 @@ def test_outbound_rules_are_listed(aml):
     assert aml("workspace outbound-rule list").empty
     with pytest.raises(NotFound):
         aml("workspace outbound-rule show --rule nothing")
+
+
+@pytest.fixture
+def registry(aml):
+    """A registry that is deleted at the end."""
+    name = f"reg-{uuid4().hex[:8]}"
+    Path("registry.yml").write_text(REGISTRY.replace("NAME", name))
+    aml("registry create -f registry.yml")
+    yield name
+    aml(f"registry delete {name}")
+
+
+def test_an_asset_is_shared_with_a_registry_and_read_there(aml, registry):
+    Path("model.txt").write_text("3")
+    aml("model create -n three --path model.txt --type custom_model")
+    where = f"--registry-name {registry}"
+    aml(f"model share -n three -v 1 --share-with-name ours --share-with-version 5 {where}")
+
+    assert list(aml(f"model list {where}")["name"]) == ["ours"]
+    assert aml(f"model show ours -v 5 {where}").version == "5"
+    with pytest.raises(NotFound):
+        aml("model show ours")
+
+
+def test_an_environment_is_made_in_a_registry(aml, registry):
+    aml(f"environment create -n plain --image python:3.11 -v 1 --registry-name {registry}")
+    assert aml(f"environment show plain -v 1 --registry-name {registry}").image == "python:3.11"
+
+
+SPECIFICATION = """\
+source: {type: parquet, path: data, timestamp_column: {name: at}}
+features: [{name: amount, type: float}]
+index_columns: [{name: account, type: string}]
+"""
+
+
+@pytest.fixture
+def store(aml, workspace):
+    """A feature store with an entity and a set, deleted at the end."""
+    name = f"store-{uuid4().hex[:8]}"
+    aml(f"feature-store create -n {name}")
+    Path("entity.yml").write_text("index_columns: [{name: account, type: string}]\n")
+    Path("set").mkdir()
+    Path("set/FeatureSetSpec.yaml").write_text(SPECIFICATION)
+    Path("set.yml").write_text("entities: [azureml:account:1]\nspecification: {path: set}\n")
+    aml(f"feature-store-entity create -n account -f entity.yml -v 1 --feature-store-name {name}")
+    aml(f"login --local -w {name}")  # files go up to the workspace one is in
+    aml("feature-set create -n spent -f set.yml -v 1")
+    aml(f"login --local -w {workspace}")
+    yield f"--feature-store-name {name}"
+    aml(f"feature-store delete -n {name} --yes")
+
+
+def test_a_feature_store_has_entities_and_sets(aml, store):
+    assert list(aml(f"feature-store-entity list {store}")["name"]) == ["account"]
+    assert list(aml(f"feature-set list {store}")["name"]) == ["spent"]
+    assert aml(f"feature-set show spent -v 1 {store}").entities == ["azureml:account:1"]
+    assert list(aml(f"feature-set list-features spent -v 1 {store}")["name"]) == ["amount"]
+    one = aml(f"feature-set show-feature spent -v 1 --feature-name amount {store}")
+    assert (one.name, one.data_type.lower()) == ("amount", "float")
+    aml(f"feature-store-entity archive account -v 1 --yes {store}")
+    left = aml(f"feature-store-entity list -n account {store}")
+    assert left.empty
+
+
+def test_an_index_is_made_listed_and_shown(aml):
+    Path("vectors").mkdir()
+    Path("vectors/one.txt").write_text("1")
+    aml("index create -n texts -v 1 --path vectors")
+    assert list(aml("index list")["name"]) == ["texts"]
+    assert aml("index show texts -v 1").version == "1"
