@@ -264,6 +264,8 @@ def _adopt_curated(call: Call) -> None:
 def _complete_environment(call: Call, version: str, properties: Body) -> None:
     if isinstance(properties.get("build"), dict):
         build = {"dockerfilePath": "Dockerfile", **properties["build"]}
+        if not all(isinstance(value, str) for value in build.values() if value is not None):
+            raise bad_request("The build of an environment is a contextUri and a dockerfilePath.")
         build["contextUri"] = uris.long_uri(call.workspace, build.get("contextUri") or "")
         properties["build"] = build
     conda = properties.get("condaFile") or ""

@@ -9,6 +9,8 @@ import pytest
 from azure.ai.ml import command
 from azure.ai.ml.entities import CommandJobLimits, Environment
 
+from aml_magics.local import daemon
+
 
 def job(line, **options):
     environment = Environment(image="none.invalid/none")
@@ -108,12 +110,12 @@ def test_a_million_lines_are_kept(run, log):
 
 @pytest.mark.slow
 def test_a_log_of_a_gigabyte_costs_the_daemon_no_memory(address, run, client):
-    daemon = psutil.Process(address.pid)
-    before = daemon.memory_info().rss
+    process = psutil.Process(daemon.find(address.home).pid)
+    before = process.memory_info().rss
     done = run(job("head -c 1073741824 /dev/zero; echo; echo the end; exit 1"), 300)
     links = client.jobs._runs_operations.get_run_details(done.name).log_files
     assert "user_logs/std_log.txt" in links
-    assert daemon.memory_info().rss - before < 64 << 20
+    assert process.memory_info().rss - before < 64 << 20
 
 
 def test_a_job_without_a_shell_command_that_exists_fails(run, why):

@@ -188,10 +188,17 @@ class Daemon:
         self.connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
 
     def ask(self, verb, url, body=b"", headers=None):
-        token = {"Authorization": f"Bearer {self.address.token}"}
-        self.connection.request(verb, url, body, {**token, **(headers or {})})
-        answer = self.connection.getresponse()
+        headers = {"Authorization": f"Bearer {self.address.token}", **(headers or {})}
+        try:
+            answer = self._answer(verb, url, body, headers)
+        except http.client.RemoteDisconnected:  # a connection that was idle for seconds: once more
+            self.connection.close()
+            answer = self._answer(verb, url, body, headers)
         return answer, answer.read()
+
+    def _answer(self, verb, url, body, headers):
+        self.connection.request(verb, url, body, headers)
+        return self.connection.getresponse()
 
     def fill(self):
         """Have something of every kind there, under the names that the examples know."""
