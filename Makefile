@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # As pip does, so that uv too gets through a proxy with certificates of its own.
 export UV_SYSTEM_CERTS ?= 1
 
-.PHONY: help demo test lint lab bench notebooks clean
+.PHONY: help demo test lint lab widgets bench notebooks clean
 
 help:        ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ lint: .venv/.lint        ## Check style, types and layers
 lab: .venv/.lab        ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks/01_quickstart.ipynb $(ARGS)
 
+widgets: widgets/node_modules/.stamp        ## Check, test and build the views (needs Node 20)
+	@cd widgets && npm run --silent check && npm run --silent test && npm run --silent build
+
 bench: .venv/.test        ## Measure load, start, submit, log latency and jobs side by side
 	@$(BIN)/python tests/bench $(ARGS)
 
@@ -40,6 +43,10 @@ clean:        ## Remove .venv, the demo's workspace and caches
 .venv/.%: pyproject.toml | .venv/bin/uv
 	@echo "Installing the '$*' dependencies into .venv ..."
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -e . --group $*
+	@touch $@
+
+widgets/node_modules/.stamp: widgets/package-lock.json
+	@cd widgets && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 .venv/bin/uv:

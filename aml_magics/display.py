@@ -1,13 +1,50 @@
-"""Results as the formats of ``-O``, queried by ``--query``."""
+"""Results as the formats of ``-O``, queried by ``--query``; which of them are shown live."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from typing import Any
 
+from aml_magics import settings
 from aml_magics.errors import BadCommand
 from aml_magics.records import Secret, Text, brief
+
+LIVE = {  # what is shown live, and by what
+    ("aml_magics.runs", "Comparison"): "show_comparison",
+    ("aml_magics.jobs", "Job"): "show_job",
+}
+
+
+def offer(shell: Any) -> None:
+    """Show results live where somebody looks on, else as what they are."""
+    formatter = shell.display_formatter.ipython_display_formatter
+    live = looked_at(shell)
+    for (module, name), function in LIVE.items():
+        if live:
+            formatter.for_type_by_name(module, name, partial(_show, function))
+        else:
+            formatter.pop(f"{module}.{name}", None)
+
+
+def looked_at(shell: Any) -> bool:
+    """Whether a front end that can show widgets is likely there.
+
+    Programs that execute notebooks tell the kernel that nobody can be asked for input; front ends
+    that people use tell the contrary.
+    """
+    choice = settings.get("widgets")
+    if choice in {"always", "never"}:
+        return bool(choice == "always")
+    kernel = getattr(shell, "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False)) and not os.environ.get("CI")
+
+
+def _show(function: str, result: Any) -> None:
+    getattr(import_module("aml_magics.live"), function)(result)
 
 
 def shaped(result: Any, query: str = "", form: str = "") -> Any:

@@ -49,6 +49,11 @@ class Job(Record):
         self.children: pd.DataFrame | None = None  # of a job whose work child jobs do
 
     @property
+    def session(self) -> Session:
+        """Where it was asked for."""
+        return self._session
+
+    @property
     def name(self) -> str:
         return str(self.data["name"])
 

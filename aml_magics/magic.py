@@ -16,7 +16,7 @@ from IPython.core.completer import (
 )
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from aml_magics import grammar
+from aml_magics import display, grammar
 from aml_magics.commands import function
 from aml_magics.errors import AmlError, BadCommand
 
@@ -83,14 +83,13 @@ class AmlMagics(Magics):  # type: ignore[misc]
             raise
         finally:
             _outdate_names()
+        display.offer(self.shell)
         names.update(getattr(result, "kept", {}))
         if bind:
             names[bind] = result
         if not any(shape.values()):
             return result
-        from aml_magics.display import shaped
-
-        return shaped(result, **shape)
+        return display.shaped(result, **shape)
 
     def _supplied(self, run: Any, command: str, cell: str | None) -> dict[str, Any]:
         """What a function asks for by a parameter's name and no flag gives."""

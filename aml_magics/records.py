@@ -35,7 +35,7 @@ class Record:
             for key, value in self._shown()
         )
         caption = f'<caption style="text-align:left"><b>{html.escape(self._title())}</b></caption>'
-        return f"<table>{caption}{rows}</table>"
+        return f'<table class="aml-static">{caption}{rows}</table>'
 
     def _repr_markdown_(self) -> str:
         rows = [f"| {_cell(key)} | {_cell(value)} |" for key, value in self._shown()]

@@ -37,6 +37,12 @@ SETTINGS = {
         "how long a lost connection is retried while following a job, in seconds",
         float,
     ),
+    "widgets": Setting(
+        "auto",
+        "AML_WIDGETS",
+        "live views: auto (where a person looks on), always or never",
+        str,
+    ),
     "timeout_seconds": Setting(
         60.0, "AML_TIMEOUT_SECONDS", "limit for one answer of the workspace, in seconds", float
     ),

@@ -1,0 +1,216 @@
+"""Live views of comparisons and jobs: tells the widgets what to call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from aml_magics import client, jobs, logs, rest, runs
+from aml_magics.errors import AmlError
+from aml_magics.records import Record
+from aml_magics.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from aml_widgets.cards import Reading
+    from aml_widgets.compare import Compare
+    from aml_widgets.curves import Curve
+    from aml_widgets.job_card import JobCard
+
+FILES = 200  # of a run that are listed
+POINTS = 200  # of a curve on a card
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def show_comparison(found: runs.Comparison) -> None:
+    """The static form, which the saved notebook keeps, and the live view over it."""
+    found._ipython_display_()
+    _display(comparison(found), f"live comparison of {len(found.rows)} runs")
+
+
+def show_job(job: jobs.Job) -> None:
+    """The record, kept up to date, and the card over it while the job goes on."""
+    from IPython.display import display
+
+    if job.status not in logs.LIVE:
+        display(_forms(job), raw=True)
+        return
+    handle = display(_forms(job), raw=True, display_id=True)
+
+    def changed(_reading: Reading) -> None:
+        handle.update(_forms(job.refresh()), raw=True)
+
+    _display(card(job, changed), f"live card of job {job.name}")
+
+
+def _display(widget: Any, text: str) -> None:
+    from IPython.display import display
+
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    display({VIEW: view, "text/plain": text}, raw=True)
+
+
+def _forms(record: Record) -> dict[str, str]:
+    return {
+        "text/plain": repr(record),
+        "text/html": record._repr_html_(),
+        "text/markdown": record._repr_markdown_(),
+    }
+
+
+def comparison(found: runs.Comparison) -> Compare:
+    """The widget of a comparison."""
+    from aml_widgets.compare import Compare, Source
+
+    session = found.session
+
+    def rows() -> list[dict[str, Any]]:
+        return runs.compare(session, **found.asked).rows
+
+    source = Source(
+        rows,
+        lambda names, metric: history(session, names, [metric]),
+        lambda run: files(session, run),
+        lambda run, path: read(session, run, path),
+    )
+    metrics = {key for row in found.rows for key, value in row.items() if isinstance(value, float)}
+    goals = {key: runs.guess_goal(key) for key in metrics} | {found.metric: found.goal}
+    asked = found.asked
+    view = {
+        "metric": found.metric,
+        "x": asked["x"],
+        "log": bool(asked["log"]),
+        "smooth": float(asked["smooth"]),
+        "differ": not asked["everything"],
+    }
+    origin = {"experiment": asked["experiment"], "runs": asked["names"] or []}
+    shown = drawable(found.history)
+    return Compare(found.rows, shown, source, goals=goals, view=view, origin=origin)
+
+
+def history(session: Session, names: Sequence[str], metrics: Sequence[str]) -> list[Curve]:
+    """The curves of runs; one that has logged nothing of a metric is left out."""
+    return drawable(runs.history(session, list(names), list(metrics)))
+
+
+def drawable(table: pd.DataFrame) -> list[Curve]:
+    """The curves of a table of `runs.history`."""
+    from aml_widgets.curves import curve
+
+    found = []
+    for (run, metric), rows in table.groupby(["run", "metric"], observed=True, sort=False):
+        seconds = rows["time"].dt.as_unit("ms").astype("int64") / 1000
+        found.append(curve(str(run), str(metric), rows["step"], seconds, rows["value"]))
+    return found
+
+
+def files(session: Session, run: str) -> list[str]:
+    """Paths of a run's artifacts, the first ``FILES`` of them."""
+    found: list[str] = []
+    folders = [""]
+    while folders and len(found) < FILES:
+        query = {"run_id": run, "path": folders.pop()}
+        answer = rest.mlflow(session, "GET", "artifacts/list", query)
+        for file in answer.get("files", []):
+            (folders if file.get("is_dir") else found).append(file["path"])
+    return sorted(found)[:FILES]
+
+
+def read(session: Session, run: str, path: str) -> bytes:
+    """An artifact's bytes."""
+    from mlflow.artifacts import download_artifacts
+
+    with TemporaryDirectory(prefix="aml-") as folder, client.quiet():
+        found = download_artifacts(
+            run_id=run, artifact_path=path, dst_path=folder, tracking_uri=session.tracking_uri
+        )
+        return Path(found).read_bytes()
+
+
+def card(job: jobs.Job, changed: Callable[[Reading], None]) -> JobCard:
+    """The card of a job, following it."""
+    from aml_widgets.job_card import JobCard
+
+    properties = job.properties
+    about = {
+        "title": str(properties.get("displayName") or job.name),
+        "kind": str(properties.get("jobType") or ""),
+        "url": job.url,
+    }
+    session = job.session
+    stop = partial(jobs.cancel, session, name=job.name)
+    return JobCard(job.name, about, Reader(job).read, stop, changed).start()
+
+
+class Reader:
+    """Reads a job again and again: only what is new of its log and curves."""
+
+    def __init__(self, job: jobs.Job) -> None:
+        from aml_widgets.cards import edges
+
+        self._session = job.session
+        self._name = job.name
+        self._text: list[str] = []
+        self._watch = logs.Watch(job.session, job.name, self._text.append)
+        self._parent = job.properties.get("jobType") in jobs.PARENTS
+        self._steps = job.properties.get("jobs") or {}
+        self._edges = edges(self._steps)
+        self._history: pd.DataFrame | None = None
+        self._logged: list[str] = []
+
+    def read(self) -> Reading:
+        """The job now."""
+        from aml_widgets.cards import Reading
+
+        details = self._watch.look()
+        text = "".join(self._text)
+        self._text.clear()
+        error = (details.get("error") or {}).get("error") or {}
+        return Reading(
+            details["status"],
+            text,
+            _seconds(details.get("startTimeUtc")),
+            _seconds(details.get("endTimeUtc")),
+            time.time(),
+            str(error.get("message") or "").partition("\n")[0],
+            self._metrics(),
+            self._children(),
+            self._edges,
+        )
+
+    def _metrics(self) -> list[Curve]:
+        """The curves; only those that have grown are read again."""
+        try:
+            run = rest.mlflow(self._session, "GET", "runs/get", {"run_id": self._name})["run"]
+            metrics = sorted(row["key"] for row in run.get("data", {}).get("metrics", []))
+            before = self._history if metrics == self._logged else None
+            if metrics:
+                self._history = runs.history(
+                    self._session, [self._name], metrics, max_points=POINTS, since=before
+                )
+            self._logged = metrics
+        except AmlError:  # it has no run yet
+            pass
+        return [] if self._history is None else drawable(self._history)
+
+    def _children(self) -> list[dict[str, Any]]:
+        if not self._parent:
+            return []
+        table = jobs.children(self._session, self._name)
+        found = [
+            {"name": row["name"], "title": row["display_name"], "status": row["status"]}
+            for row in table[["name", "display_name", "status"]].to_dict("records")
+        ]
+        begun = {child["title"] for child in found}
+        waiting = [step for step in self._steps if step not in begun]
+        return [*found, *({"name": "", "title": step, "status": "NotStarted"} for step in waiting)]
+
+
+def _seconds(text: str | None) -> float:
+    """A time of run history in seconds since the epoch, 0 for none."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0

@@ -1,0 +1,309 @@
+"""The views in JupyterLab, clicked and typed at as a person does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LOGIN = "%load_ext aml_magics\n%aml login --local"
+TRAIN = """
+import contextlib, io, math
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+client = MlflowClient()
+experiment = client.create_experiment("trees")
+start = 1_700_000_000_000
+for number in range(6):
+    run = client.create_run(experiment, run_name=f"trial-{number}", start_time=start)
+    rate = 0.1 * (number + 1)
+    loss = [math.exp(-rate * step / 20) + 0.02 * math.sin(step) for step in range(200)]
+    metrics = [Metric("val_loss", y, start + 1000 * x, x) for x, y in enumerate(loss)]
+    metrics.append(Metric("accuracy", 0.5 + rate / 2, start, 0))
+    params = {"rate": f"{rate:.1f}", "depth": 2 + number % 3, "seed": 7, "kind": "ab"[number % 2]}
+    rows = [Param(key, str(value)) for key, value in params.items()]
+    client.log_batch(run.info.run_id, metrics=metrics, params=rows)
+    client.log_text(run.info.run_id, f"notes of trial {number}", "notes.txt")
+    with contextlib.redirect_stdout(io.StringIO()):
+        client.set_terminated(run.info.run_id, end_time=start + 200_000)
+"""
+COMPARE = "%aml compare --experiment trees --metric val_loss"
+JOB = """%%aml job -i n=40 --experiment live --display-name counting --no-wait
+import mlflow, time, pathlib
+for step in range(n):
+    mlflow.log_metric("loss", 1 / (step + 1), step=step)
+    print(f"step {step}")
+    print(f" {100 * (step + 1) // n}%|##| {step + 1}/{n} [00:01<00:01]")
+    time.sleep(0.2)
+"""
+WAIT = """import time
+from mlflow import MlflowClient
+found = []
+while not found or "loss" not in found[0].data.metrics:
+    experiment = MlflowClient().get_experiment_by_name("live2")
+    found = MlflowClient().search_runs([experiment.experiment_id]) if experiment else []
+    time.sleep(0.1)
+"""
+COMPARE_LIVE = "%aml compare --experiment live2 --metric loss"
+OTHER = "print('a cell of its own')"
+VIEW = ".aml-compare[data-alive]"
+STATE_BYTES = 300_000
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """A comparison of six runs, drawn."""
+    lab.write("compare", LOGIN, TRAIN, COMPARE)
+    page = lab.open("compare")
+    lab.run(page)
+    page.wait_for_selector(VIEW)
+    page.locator(VIEW).scroll_into_view_if_needed()
+    return page
+
+
+@pytest.fixture
+def view(page):
+    """The view as it was opened."""
+    yield page.locator(VIEW)
+    page.locator(f"{VIEW} [data-tab=curves]").click()
+    page.locator(f"{VIEW} input[type=search]").fill("")
+    for box in page.locator(f"{VIEW} tbody input:not(:checked)").all():
+        box.check()
+
+
+def names(view):
+    return view.locator("tbody th[scope=row]").all_inner_texts()
+
+
+def line(view):
+    return view.locator(".aml-line code").inner_text()
+
+
+def test_the_table_is_first_and_the_static_form_gives_way(page, view, shot):
+    assert names(view) == [f"trial-{n}" for n in (5, 4, 3, 2, 1, 0)]
+    assert "seed" not in view.locator("thead").inner_text()  # it does not differ
+    assert view.locator("tbody tr").first.inner_text().count("★") == 2
+    assert page.locator(".aml-static").count() == 1
+    assert not page.locator(".aml-static").is_visible()
+    assert line(view) == COMPARE
+    shot(page, "compare-light")
+
+
+def test_a_click_on_a_heading_sorts_and_says_so(view):
+    heading = view.get_by_role("columnheader", name="rate")
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert names(view)[0] == "trial-0"
+    heading.get_by_role("button").press("Enter")  # the focus has stayed
+    assert names(view)[0] == "trial-5"
+    heading.get_by_role("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "none"
+
+
+def test_a_filter_leaves_rows_and_names_them_in_the_line(view):
+    view.locator("input[type=search]").first.fill("kind=a")
+    assert names(view) == ["trial-4", "trial-2", "trial-0"]
+    assert line(view).startswith("%aml compare ") and "--experiment" not in line(view)
+    assert len(line(view).split(" --")[0].split()) == 2 + 3
+
+
+def test_a_hidden_run_is_not_drawn(view):
+    view.get_by_role("checkbox", name="draw trial-3").uncheck()
+    assert "trial-3" not in view.locator(".aml-plot").get_attribute("aria-label")
+    assert len(names(view)) == 6
+
+
+def test_a_baseline_shows_differences(view, page, shot):
+    view.get_by_role("button", name="baseline trial-0").click()
+    deltas = view.locator("tr", has_text="trial-5").locator(".aml-delta").all_inner_texts()
+    assert "+0.25" in [delta.strip() for delta in deltas]
+    shot(page, "baseline")
+    view.get_by_role("button", name="baseline trial-0").press("Space")
+    assert not view.locator(".aml-delta").count()
+
+
+def test_groups_have_means(view):
+    view.get_by_label("Group by").select_option("params.kind")
+    assert view.locator(".aml-group th").all_inner_texts() == [
+        "kind = a · 3 runs, means",
+        "kind = b · 3 runs, means",
+    ]
+    view.get_by_label("Group by").select_option("")
+
+
+def test_the_cursor_reads_all_curves(view):
+    box = view.locator(".u-over").bounding_box()
+    view.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    readout = view.locator(".aml-readout")
+    assert readout.locator("b").inner_text().startswith("step ")
+    assert readout.locator("span").count() == 6
+
+
+def test_a_drag_and_keys_zoom(view):
+    def marks():
+        return view.locator(".aml-plot canvas").evaluate("c => c.toDataURL()")
+
+    whole = marks()
+    box = view.locator(".u-over").bounding_box()
+    y = box["y"] + 50
+    view.page.mouse.move(box["x"] + 100, y)
+    view.page.mouse.down()
+    view.page.mouse.move(box["x"] + 250, y, steps=4)
+    view.page.mouse.up()
+    view.page.mouse.move(box["x"] + 10, box["y"] + box["height"] + 200)
+    zoomed = marks()
+    assert zoomed != whole
+    view.locator(".aml-plot").press("ArrowRight")
+    assert marks() not in {whole, zoomed}
+    view.locator(".aml-plot").press("0")
+    assert marks() == whole
+
+
+def test_axis_scale_and_smoothing_are_in_the_line(view):
+    view.get_by_label("Axis").select_option("relative")
+    view.get_by_label("log scale").check()
+    view.get_by_label("smoothing").fill("0.6")
+    assert line(view).endswith("--metric val_loss --smooth 0.6 --log --x relative")
+    view.get_by_label("Axis").select_option("step")
+    view.get_by_label("log scale").uncheck()
+    view.get_by_label("smoothing").fill("0")
+    assert line(view) == COMPARE
+
+
+def test_brushes_select_runs_by_pointer_and_by_keys(view, page, shot):
+    view.get_by_role("tab", name="Parallel").click()
+    axis = view.get_by_role("slider", name="range of rate")
+    axis.press("ArrowUp")
+    assert names(view) == ["trial-5", "trial-4"]
+    shot(page, "parallel-light")
+    axis.press("Escape")
+    assert len(names(view)) == 6
+    box = axis.bounding_box()
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 0.55 * box["height"])
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + box["height"] - 2, steps=5)
+    page.mouse.up()
+    assert 0 < len(names(view)) < 6 and "trial-0" in names(view)
+    view.get_by_role("button", name="Clear brushes").click()
+    assert len(names(view)) == 6
+
+
+def test_a_scatter_tells_its_points_in_words(view, page, shot):
+    view.get_by_role("tab", name="Scatter").click()
+    assert view.get_by_label("trial-0: rate 0.1, val_loss 0.35209").count() == 1
+    shot(page, "scatter-light")
+
+
+def test_artifacts_stand_side_by_side(view, page, shot):
+    view.get_by_role("tab", name="Artifacts").click()
+    page.wait_for_function("document.querySelectorAll('.aml-sides pre').length === 2")
+    texts = view.locator(".aml-sides pre").all_inner_texts()
+    assert texts == ["notes of trial 5", "notes of trial 4"]
+    view.get_by_label("right run").select_option(label="trial-0")
+    page.wait_for_function("document.body.innerText.includes('notes of trial 0')")
+    shot(page, "artifacts-light")
+
+
+def test_tables_and_pictures_are_downloaded(view, page, tmp_path):
+    view.get_by_role("checkbox", name="draw trial-3").uncheck()
+    with page.expect_download() as table:
+        view.get_by_role("button", name="CSV").click()
+    rows = table.value.path().read_text().splitlines()
+    assert rows[0] == "run,status,val_loss,accuracy,params.rate,params.depth,params.kind"
+    assert len(rows) == 1 + 5
+    with page.expect_download() as picture:
+        view.get_by_role("button", name="PNG").click()
+    assert picture.value.suggested_filename == "val_loss.png"
+    assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_line_is_copied(view, page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    view.get_by_role("button", name="Copy as code").click()
+    page.wait_for_function("document.querySelector('.aml-line .aml-note').textContent === 'copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == line(view)
+
+
+def test_dark_is_dark(page, view, shot):
+    paper = "getComputedStyle(document.querySelector('.aml-compare')).backgroundColor"
+    light = page.evaluate(paper)
+    page.evaluate(
+        "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    )
+    page.wait_for_function(f"{paper} !== '{light}'")
+    shot(page, "compare-dark")
+    view.get_by_role("tab", name="Parallel").click()
+    shot(page, "parallel-dark")
+    page.evaluate(
+        "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
+    )
+
+
+def test_a_saved_notebook_opens_without_a_kernel(lab, page, view, shot):
+    view.get_by_role("checkbox", name="draw trial-2").uncheck()
+    lab.save(page)
+    saved = lab.saved("compare")
+    assert len(json.dumps(saved.metadata.widgets)) < STATE_BYTES
+
+    lab.copy(saved, "reopened")
+    other = lab.open("reopened", kernel=False)
+    again = other.locator(".aml-compare")
+    again.wait_for()
+    assert names(again)[0] == "trial-5" and len(names(again)) == 6
+    assert not again.get_by_role("checkbox", name="draw trial-2").is_checked()
+    assert "5 runs" in again.locator(".aml-plot").get_attribute("aria-label")
+    assert again.get_by_role("button", name="Refresh").is_disabled()
+    again.get_by_role("columnheader", name="rate").get_by_role("button").click()
+    assert names(again)[0] == "trial-0"
+    again.scroll_into_view_if_needed()
+    shot(other, "reopened")
+
+
+def test_without_saved_state_the_static_form_is_there(lab, page):
+    lab.save(page)
+    saved = lab.saved("compare")
+    del saved.metadata["widgets"]
+    lab.copy(saved, "stripped")
+    other = lab.open("stripped", kernel=False)
+    other.wait_for_selector(".aml-static")
+    assert other.locator(".aml-static").is_visible()
+
+
+def test_a_card_follows_a_job_and_leaves_other_cells_alone(lab, shot):
+    lab.write("card", LOGIN, JOB, OTHER)
+    page = lab.open("card")
+    lab.run(page)
+    card = page.locator(".aml-card")
+    card.wait_for()
+    page.wait_for_function("document.querySelector('.aml-card progress')?.value > 0.1")
+    assert "Running" in card.locator(".aml-status").inner_text()
+    assert card.locator(".aml-sparks").inner_text().startswith("loss")
+    shot(page, "card-running")
+    page.wait_for_selector(".aml-status.aml-completed")
+    assert card.locator("progress").evaluate("p => p.value") == 1
+    assert "step 39" in card.locator(".aml-log").inner_text()
+    card.get_by_label("search the log").fill("step 7")
+    assert card.locator(".aml-log").inner_text() == "step 7"
+    assert card.get_by_role("button", name="Cancel").is_disabled()
+    shot(page, "card-completed")
+    lab.save(page)
+    other = [output.get("text") for output in lab.saved("card").cells[2].outputs]
+    assert other == ["a cell of its own\n"]
+    kept = [o for o in lab.saved("card").cells[1].outputs if "text/html" in o.get("data", {})]
+    assert "Completed" in kept[0].data["text/html"]
+
+
+def test_a_comparison_is_refreshed_while_a_job_runs(lab):
+    lab.write("refresh", LOGIN, JOB.replace("live", "live2"), WAIT, COMPARE_LIVE)
+    other = lab.open("refresh")
+    lab.run(other)
+    view = other.locator(VIEW)
+    view.wait_for()
+    first = view.locator("tbody td.aml-number").first.inner_text()
+    other.wait_for_selector(".aml-status.aml-completed")
+    view.get_by_role("button", name="Refresh").click()
+    view.locator("tbody td.aml-number", has_text="0.025").wait_for()
+    assert first != "★ 0.025 best"

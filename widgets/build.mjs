@@ -1,0 +1,13 @@
+// Bundle the views into the Python package: one ES module and one stylesheet each, the same bytes on every machine.
+import { build } from "esbuild";
+
+await build({
+  entryPoints: ["src/compare.ts", "src/job_card.ts", "src/compare.css", "src/job_card.css"],
+  outdir: "aml_widgets/static",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  legalComments: "inline",
+  logLevel: "warning",
+});

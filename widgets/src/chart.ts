@@ -1,0 +1,201 @@
+// Curves on uPlot: zoom by drag, wheel and keys; a cursor that reads all curves at once.
+import uPlot from "uplot";
+import { shifted, styleOf, valueAt, windowOf, xRange, yRange, zoomed, type Line, type Range } from "./curves";
+import { h, theme } from "./dom";
+import { text } from "./rows";
+
+export interface Drawn {
+  lines: Line[];
+  index: (run: string) => number;
+  name: (run: string) => string;
+  x: "step" | "time" | "relative";
+  log: boolean;
+  label: string;
+}
+
+const READOUT = 12; // values that the cursor shows; the nearest ones
+const HEIGHT = 320;
+
+export class Chart {
+  readonly element: HTMLElement;
+  private readonly place = h("div", {
+    class: "aml-plot",
+    tabindex: 0,
+    role: "img",
+    "aria-roledescription": "chart",
+    onkeydown: (event: KeyboardEvent) => this.key(event),
+    onwheel: (event: WheelEvent) => this.wheel(event),
+    ondblclick: () => this.reset(),
+  });
+  private readonly readout = h("div", { class: "aml-readout" });
+  private plot: uPlot | null = null;
+  private drawn: Drawn | null = null;
+  private whole: Range = [0, 1];
+  private range: Range = [0, 1];
+  private focus = "";
+
+  constructor() {
+    this.element = h("div", { class: "aml-chart" }, this.place, this.readout);
+  }
+
+  /** Draw lines; the zoom stays when it still lies within them. */
+  draw(drawn: Drawn): void {
+    const axis = this.drawn?.x;
+    const zoomedIn = this.range[0] !== this.whole[0] || this.range[1] !== this.whole[1];
+    this.drawn = drawn;
+    this.whole = xRange(drawn.lines);
+    const inside = this.range[0] >= this.whole[0] && this.range[1] <= this.whole[1];
+    if (!(zoomedIn && inside && axis === drawn.x)) this.range = this.whole;
+    const names = drawn.lines.map(({ run }) => drawn.name(run));
+    this.place.setAttribute("aria-label", `${drawn.label} by ${drawn.x} for ${names.length} runs: ${names.slice(0, 8).join(", ")}. Plus and minus zoom, arrows pan, 0 shows everything.`);
+    this.make();
+  }
+
+  /** Draw again with other colours or in another width. */
+  make(): void {
+    const { drawn } = this;
+    this.plot?.destroy();
+    this.plot = null;
+    const width = this.place.clientWidth;
+    if (!drawn || !width) return;
+    const { ink, grid } = theme(this.element);
+    const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
+    const paths = uPlot.paths.linear!();
+    const dot = (line: Line) => line.x.length === 1;
+    this.plot = new uPlot(
+      {
+        width,
+        height: HEIGHT,
+        mode: 2,
+        legend: { show: false },
+        cursor: { drag: { x: true, y: false, setScale: false }, points: { show: false }, y: false },
+        scales: {
+          x: { time: drawn.x === "time", auto: false, range: () => this.range },
+          y: { auto: false, distr: drawn.log ? 3 : 1, range: () => yRange(drawn.lines, this.range, drawn.log) },
+        },
+        axes: [
+          { ...axis, label: drawn.x === "relative" ? "seconds" : drawn.x, labelSize: 20 },
+          { ...axis, size: 64, label: drawn.label, labelSize: 20 },
+        ],
+        series: [
+          {},
+          ...drawn.lines.map((line) => {
+            const { color, dash } = styleOf(drawn.index(line.run));
+            const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
+            return { stroke: color, dash, width: 1.5, paths, facets, points: { show: dot(line), size: 8, fill: color } } as uPlot.Series;
+          }),
+        ],
+        hooks: { setCursor: [(plot) => this.read(plot)], setSelect: [(plot) => this.select(plot)] },
+      },
+      this.data(),
+      this.place,
+    );
+    this.highlight(this.focus);
+  }
+
+  reset(): void {
+    this.go(this.whole);
+  }
+
+  /** Make one run's curve stand out; none: all alike. */
+  highlight(run: string): void {
+    this.focus = run;
+    if (!this.plot || !this.drawn) return;
+    this.drawn.lines.forEach((line, at) => {
+      const one = this.plot!.series[at + 1];
+      one.alpha = !run || line.run === run ? 1 : 0.15;
+      one.width = run && line.run === run ? 3 : 1.5;
+    });
+    this.plot.redraw(false);
+  }
+
+  /** Show a range of x. */
+  go(range: Range): void {
+    this.range = range;
+    this.plot?.batch(() => {
+      this.plot!.setData(this.data(), false);
+      this.plot!.setScale("x", { min: range[0], max: range[1] });
+      const [min, max] = yRange(this.drawn!.lines, range, this.drawn!.log);
+      this.plot!.setScale("y", { min, max });
+    });
+  }
+
+  png(): Promise<Blob | null> {
+    const source = this.place.querySelector("canvas");
+    if (!source) return Promise.resolve(null);
+    const canvas = h("canvas", { width: source.width, height: source.height });
+    const context = canvas.getContext("2d")!;
+    context.fillStyle = theme(this.element).paper;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(source, 0, 0);
+    return new Promise((done) => canvas.toBlob(done, "image/png"));
+  }
+
+  destroy(): void {
+    this.plot?.destroy();
+  }
+
+  private data(): uPlot.AlignedData {
+    const parts = this.drawn!.lines.map((line) => windowOf(line, this.range));
+    return [null, ...parts] as unknown as uPlot.AlignedData;
+  }
+
+  private select(plot: uPlot): void {
+    const { left, width } = plot.select;
+    if (width < 4) return;
+    this.go([plot.posToVal(left, "x"), plot.posToVal(left + width, "x")]);
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  }
+
+  private read(plot: uPlot): void {
+    const { left, top } = plot.cursor;
+    const { drawn } = this;
+    if (!drawn || left === undefined || left < 0) return this.readout.replaceChildren();
+    const x = plot.posToVal(left, "x");
+    const y = plot.posToVal(top ?? 0, "y");
+    const found = drawn.lines
+      .map((line) => ({ run: line.run, value: valueAt(line, x) }))
+      .filter((one): one is { run: string; value: number } => one.value !== undefined);
+    const near = [...found].sort((a, b) => Math.abs(a.value - y) - Math.abs(b.value - y)).slice(0, READOUT);
+    const shown = near.sort((a, b) => b.value - a.value);
+    const where = drawn.x === "time" ? new Date(1000 * x).toLocaleString() : text(x);
+    const more = found.length - shown.length;
+    this.readout.replaceChildren(
+      h("b", {}, `${drawn.x} ${where}`),
+      ...shown.map(({ run, value }) => h("span", {}, swatch(drawn.index(run)), `${drawn.name(run)} ${text(value)}`)),
+      more > 0 ? h("span", {}, `and ${more} more`) : "",
+    );
+  }
+
+  private key(event: KeyboardEvent): void {
+    const acts: Record<string, () => void> = {
+      "+": () => this.go(zoomed(this.range, this.whole, 0.7)),
+      "=": () => this.go(zoomed(this.range, this.whole, 0.7)),
+      "-": () => this.go(zoomed(this.range, this.whole, 1 / 0.7)),
+      ArrowLeft: () => this.go(shifted(this.range, this.whole, -0.2)),
+      ArrowRight: () => this.go(shifted(this.range, this.whole, 0.2)),
+      "0": () => this.reset(),
+    };
+    const act = acts[event.key];
+    if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation(); // a notebook has shortcuts of its own
+    act();
+  }
+
+  private wheel(event: WheelEvent): void {
+    if (!(event.ctrlKey || event.shiftKey) || !this.plot) return; // a plain wheel scrolls the notebook
+    event.preventDefault();
+    if (event.shiftKey) return this.go(shifted(this.range, this.whole, Math.sign(event.deltaY || event.deltaX) * 0.1));
+    const box = this.plot.over.getBoundingClientRect();
+    const at = (event.clientX - box.left) / box.width;
+    this.go(zoomed(this.range, this.whole, event.deltaY < 0 ? 0.8 : 1.25, at));
+  }
+}
+
+/** A run's colour and dash, as in the chart. */
+export function swatch(index: number): HTMLElement {
+  const { color, dash } = styleOf(index);
+  const style = `border-top:3px ${["solid", "dashed", "dotted", "double"][[0, 6, 2, 8].indexOf(dash[0] ?? 0)]} ${color}`;
+  return h("i", { class: "aml-swatch", style, "aria-hidden": "true" });
+}

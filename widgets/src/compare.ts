@@ -1,0 +1,254 @@
+// The comparison of runs: table first, then charts of what the table shows.
+import { artifacts, type Artifacts } from "./artifacts";
+import { Chart } from "./chart";
+import { lineOf } from "./curves";
+import { bytes, curvesOf, runsOf, type Column, type Curve, type Run } from "./data";
+import { codeLine, download, h, hideStatic, onTheme } from "./dom";
+import { choice, parallel, scatter } from "./figures";
+import { compareLine, csv } from "./lines";
+import { ask, listening, type Context, type Model } from "./model";
+import { brushed, drawn, FRESH, matches, shownColumns, type View } from "./rows";
+import { Table } from "./table";
+
+const CURVES = 100; // at most so many are drawn at once
+const TABS = { curves: "Curves", scatter: "Scatter", parallel: "Parallel coordinates", artifacts: "Artifacts" };
+
+class Compare {
+  private runs: Run[] = [];
+  private columns: Column[] = [];
+  private curves = new Map<string, Curve>();
+  private asked = new Set<string>();
+  private view: View;
+  private alive = false;
+  private readonly table = new Table({ change: (part) => this.change(part), hover: (run) => this.hover(run) });
+  private readonly chart = new Chart();
+  private readonly panel = h("div", { role: "tabpanel", class: "aml-panel", id: `aml-${Math.random().toString(36).slice(2)}` });
+  private readonly tabs = h("div", { role: "tablist", class: "aml-tabs", "aria-label": "charts" });
+  private readonly bar = h("div", { class: "aml-bar" });
+  private readonly note = h("span", { role: "status", class: "aml-note" });
+  private readonly line = codeLine();
+  private readonly files: Artifacts;
+  private readonly listen;
+  private readonly undo: (() => void)[] = [];
+  private width = 0;
+
+  constructor(
+    private readonly model: Model,
+    private readonly el: HTMLElement,
+  ) {
+    this.view = { ...FRESH, ...model.get("view") };
+    this.files = artifacts((wish) => this.ask(wish));
+    this.listen = listening(model);
+    this.listen.on("msg:custom", (content: any, buffers: DataView[]) => this.hear(content, buffers));
+    this.listen.on("change:table", () => (this.load(), this.draw()));
+    el.classList.add("aml-widget", "aml-compare");
+    el.append(this.bar, this.table.element, this.tabs, this.panel, this.line.element);
+    this.load();
+    this.keep(curvesOf(model.get("series"), bytes(model.get("points"))));
+    this.controls();
+    this.draw();
+    this.watch();
+    ask(model, { want: "alive" });
+  }
+
+  destroy(): void {
+    this.listen.stop();
+    this.chart.destroy();
+    this.undo.forEach((act) => act());
+  }
+
+  /** Draw when there is a width, and again with another theme. */
+  private watch(): void {
+    const size = new ResizeObserver(() => {
+      const width = this.el.clientWidth;
+      if (!width || width === this.width) return;
+      if (!this.width) this.undo.push(hideStatic(this.el));
+      this.width = width;
+      this.chart.make();
+    });
+    size.observe(this.el);
+    this.undo.push(() => size.disconnect(), onTheme(() => this.chart.make()));
+  }
+
+  private load(): void {
+    const table = this.model.get("table");
+    this.columns = table.columns;
+    this.runs = runsOf(table, bytes(this.model.get("numbers")));
+    this.view.metric ||= this.columns.find(({ kind }) => kind === "metric")?.key ?? "";
+  }
+
+  private keep(curves: Curve[]): void {
+    for (const curve of curves) this.curves.set(`${curve.run}\n${curve.metric}`, curve);
+  }
+
+  /** Change what is shown; the state goes to the kernel and into the saved notebook. */
+  private change(part: Partial<View>): void {
+    this.view = { ...this.view, ...part };
+    this.model.set("view", this.view);
+    try {
+      this.model.save_changes();
+    } catch {
+      /* restored without a kernel: it is changed here only */
+    }
+    this.draw();
+  }
+
+  private hover(run: string): void {
+    this.table.highlight(run);
+    if (this.view.tab === "curves") this.chart.highlight(run);
+    for (const path of this.panel.querySelectorAll<SVGElement>("[data-run]")) path.classList.toggle("aml-over", path.dataset["run"] === run);
+  }
+
+  private ask(wish: Record<string, unknown>): void {
+    if (!ask(this.model, wish)) this.say("needs a kernel: run the cell again");
+  }
+
+  private hear(content: any, buffers: DataView[]): void {
+    if (content.kind === "alive") this.revive();
+    if (content.kind === "error") this.say(content.text);
+    if (content.kind === "curves") {
+      this.keep(curvesOf(content.series, bytes(buffers[0])));
+      this.say("");
+      this.drawPanel();
+    }
+    if (content.kind === "files" || content.kind === "file") this.files.hear(content, bytes(buffers?.[0]));
+  }
+
+  /** A kernel answers: what is saved is an overview, so ask for the whole curves. */
+  private revive(): void {
+    if (this.alive) return;
+    this.alive = true;
+    this.el.dataset["alive"] = "";
+    this.want();
+    this.controls();
+  }
+
+  private want(): void {
+    const { metric } = this.view;
+    const runs = this.shown().map(({ id }) => id).filter((id) => !this.asked.has(`${id}\n${metric}`));
+    if (!runs.length || !metric || !this.alive) return;
+    runs.forEach((id) => this.asked.add(`${id}\n${metric}`));
+    this.ask({ want: "curves", runs, metric });
+  }
+
+  private say(text: string): void {
+    this.note.textContent = text;
+  }
+
+  private shown(): Run[] {
+    return drawn(this.runs, this.view).slice(0, CURVES);
+  }
+
+  private controls(): void {
+    const { view } = this;
+    const filter = h("input", { type: "search", placeholder: "filter: words, or parameter=value", "aria-label": "filter runs", value: view.filter, oninput: () => this.change({ filter: filter.value }) });
+    const differ = h("input", { type: "checkbox", checked: view.differ, onchange: () => this.change({ differ: differ.checked }) });
+    const params = this.columns.filter(({ kind, key }) => kind === "param" || key === "status");
+    const none = { key: "", label: "nothing" } as Column;
+    this.bar.replaceChildren(
+      filter,
+      h("label", {}, differ, " only differences"),
+      choice("Group by", [none, ...params], view.group, (group) => this.change({ group })),
+      h("button", { type: "button", class: "aml-refresh", disabled: !this.alive, onclick: () => this.refresh() }, "Refresh"),
+      h("button", { type: "button", class: "aml-csv", onclick: () => this.csv() }, "CSV"),
+      h("button", { type: "button", class: "aml-png", onclick: () => void this.png() }, "PNG"),
+      this.note,
+    );
+  }
+
+  private refresh(): void {
+    this.asked = new Set(this.runs.map(({ id }) => `${id}\n${this.view.metric}`));
+    this.say("reading the runs …");
+    this.ask({ want: "refresh", metric: this.view.metric, limit: CURVES });
+  }
+
+  private csv(): void {
+    const columns = shownColumns(this.columns, this.runs, this.view.differ);
+    download("runs.csv", new Blob([csv(drawn(this.runs, this.view), columns)], { type: "text/csv" }));
+    this.say("runs.csv holds the runs that are drawn");
+  }
+
+  private async png(): Promise<void> {
+    if (this.view.tab !== "curves") this.change({ tab: "curves" });
+    const picture = await this.chart.png();
+    if (picture) download(`${this.view.metric}.png`, picture);
+  }
+
+  private draw(): void {
+    this.table.draw(this.columns, this.runs, this.view);
+    this.drawTabs();
+    this.drawPanel();
+    this.line.set(compareLine(this.model.get("origin"), this.view, this.runs, drawn(this.runs, this.view)));
+    this.want();
+  }
+
+  private drawTabs(): void {
+    if (!this.tabs.children.length) {
+      const names = Object.keys(TABS);
+      const step = (event: KeyboardEvent) => {
+        const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!by) return;
+        event.preventDefault();
+        event.stopPropagation();
+        this.change({ tab: names[(names.indexOf(this.view.tab) + by + names.length) % names.length] });
+        this.tabs.querySelector<HTMLElement>('[aria-selected="true"]')?.focus();
+      };
+      const tab = ([key, label]: [string, string]) => h("button", { type: "button", role: "tab", "data-tab": key, "aria-controls": this.panel.id, onclick: () => this.change({ tab: key }), onkeydown: step }, label);
+      this.tabs.append(...Object.entries(TABS).map(tab));
+    }
+    for (const tab of this.tabs.querySelectorAll<HTMLElement>("[role=tab]")) {
+      const mine = tab.dataset["tab"] === this.view.tab;
+      tab.setAttribute("aria-selected", String(mine));
+      tab.tabIndex = mine ? 0 : -1;
+    }
+    this.panel.setAttribute("aria-label", TABS[this.view.tab as keyof typeof TABS]);
+  }
+
+  private drawPanel(): void {
+    const acts = { view: this.view, change: (part: Partial<View>) => this.change(part), hover: (run: string) => this.hover(run) };
+    const focus = (this.panel.querySelector(":focus") as HTMLElement | null)?.dataset["key"];
+    if (this.view.tab === "curves") return this.drawCurves();
+    if (this.view.tab === "scatter") this.panel.replaceChildren(scatter(this.columns, this.shown(), acts));
+    if (this.view.tab === "parallel") {
+      const all = this.runs.filter((run) => matches(run, this.view.filter) && !this.view.hidden.includes(run.id));
+      const inside = new Set(all.filter((run) => brushed(run, this.view.brushes)).map(({ id }) => id));
+      this.panel.replaceChildren(parallel(this.columns, all, inside, acts));
+    }
+    if (this.view.tab === "artifacts") this.panel.replaceChildren(this.files.draw(drawn(this.runs, this.view), this.view.baseline, this.alive));
+    if (focus) this.panel.querySelector<HTMLElement>(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+  }
+
+  private drawCurves(): void {
+    if (this.panel.firstElementChild?.className !== "aml-curves") this.panel.replaceChildren(h("div", { class: "aml-curves" }, this.curveControls(), this.chart.element));
+    const { view } = this;
+    const runs = new Map(this.runs.map((run) => [run.id, run]));
+    const found = this.shown().flatMap(({ id }) => this.curves.get(`${id}\n${view.metric}`) ?? []);
+    const lines = found.map((curve) => lineOf(curve, view)).filter(({ x }) => x.length);
+    this.chart.draw({ lines, index: (id) => runs.get(id)!.index, name: (id) => runs.get(id)!.name, x: view.x, log: view.log, label: view.metric });
+  }
+
+  private curveControls(): HTMLElement {
+    const { view } = this;
+    const metrics = this.columns.filter(({ kind }) => kind === "metric");
+    const axes = ["step", "time", "relative"].map((key) => ({ key, label: key }) as Column);
+    const log = h("input", { type: "checkbox", checked: view.log, onchange: () => this.change({ log: log.checked }) });
+    const smooth = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: view.smooth, "aria-label": "smoothing", oninput: () => this.change({ smooth: Number(smooth.value) }) });
+    return h(
+      "div",
+      { class: "aml-bar" },
+      choice("Metric", metrics, view.metric, (metric) => this.change({ metric })),
+      choice("Axis", axes, view.x, (x) => this.change({ x: x as View["x"] })),
+      h("label", {}, log, " log scale"),
+      h("label", {}, "Smoothing ", smooth),
+      h("button", { type: "button", onclick: () => this.chart.reset() }, "Reset zoom"),
+      h("span", { class: "aml-note" }, "drag to zoom; Ctrl and wheel zoom, Shift and wheel pan"),
+    );
+  }
+}
+
+export default {
+  render({ model, el }: Context): () => void {
+    const view = new Compare(model, el);
+    return () => view.destroy();
+  },
+};

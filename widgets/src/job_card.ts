@@ -1,0 +1,181 @@
+// A job's card: status, progress, metrics, log and child jobs, until the job ends.
+import { styleOf } from "./curves";
+import { bytes, curvesOf, type Curve } from "./data";
+import { codeLine, h, hideStatic, s } from "./dom";
+import { layered, type Child } from "./graph";
+import { quoted } from "./lines";
+import { ask, listening, type Context, type Model } from "./model";
+import { text } from "./rows";
+
+interface Card {
+  name: string;
+  title: string;
+  kind: string;
+  url: string;
+  status: string;
+  over: boolean;
+  can_cancel: boolean;
+  elapsed: number | null; // seconds
+  progress: { share: number; text: string } | null;
+  error: string;
+  note?: string;
+  children: Child[];
+  edges: [string, string][];
+}
+
+const SHAPES: Record<string, string> = { Completed: "✓", Failed: "✗", Canceled: "■", Running: "▶" };
+
+/** Hours, minutes and seconds. */
+export function duration(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const pad = (value: number) => String(value).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
+}
+
+/** The path of a curve in a box; what is not finite is left out. */
+export function sparkline(values: ArrayLike<number>, width: number, height: number): string {
+  const points = Array.from(values, (value, at) => [at, value] as const).filter(([, value]) => isFinite(value));
+  if (!points.length) return "";
+  const [low, high] = [Math.min(...points.map(([, v]) => v)), Math.max(...points.map(([, v]) => v))];
+  const x = (at: number) => (values.length > 1 ? (at / (values.length - 1)) * width : width / 2);
+  const y = (value: number) => (high > low ? height - ((value - low) / (high - low)) * height : height / 2);
+  return `M${points.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join("L")}`;
+}
+
+class JobCard {
+  private card!: Card;
+  private got = performance.now();
+  private alive = false;
+  private follow = true;
+  private query = "";
+  private readonly head = h("div", { class: "aml-bar aml-head" });
+  private readonly bar = h("div");
+  private readonly metrics = h("div", { class: "aml-sparks", role: "list", "aria-label": "metrics" });
+  private readonly graph = h("div");
+  private readonly log = h("pre", { class: "aml-log", tabindex: 0, role: "log", "aria-live": "off", "aria-label": "last lines of the log" });
+  private readonly elapsed = h("span", { class: "aml-elapsed", title: "elapsed" });
+  private readonly note = h("span", { class: "aml-note", role: "status" });
+  private readonly line = codeLine();
+  private readonly listen;
+  private readonly undo: (() => void)[] = [];
+  private following!: HTMLInputElement;
+
+  constructor(
+    private readonly model: Model,
+    el: HTMLElement,
+  ) {
+    this.listen = listening(model);
+    this.listen.on("change:card", () => this.draw());
+    this.listen.on("change:log", () => this.drawLog());
+    this.listen.on("change:series", () => this.drawMetrics());
+    this.listen.on("change:points", () => this.drawMetrics());
+    this.listen.on("msg:custom", () => ((this.alive = true), this.draw()));
+    el.classList.add("aml-widget", "aml-card");
+    el.append(this.head, this.bar, this.metrics, this.graph, this.logBar(), this.log, this.line.element);
+    this.draw();
+    this.drawLog();
+    this.drawMetrics();
+    const timer = setInterval(() => this.tick(), 1000);
+    const size = new ResizeObserver(() => {
+      if (!el.clientWidth) return;
+      size.disconnect();
+      this.undo.push(hideStatic(el));
+      this.drawLog();
+    });
+    size.observe(el);
+    this.undo.push(() => clearInterval(timer), () => size.disconnect());
+    ask(model, { want: "alive" });
+  }
+
+  destroy(): void {
+    this.listen.stop();
+    this.undo.forEach((act) => act());
+  }
+
+  private say(verb: string): void {
+    this.line.set(`%aml job ${verb} -n ${quoted(this.card.name)}`);
+  }
+
+  private draw(): void {
+    this.card = this.model.get("card");
+    this.got = performance.now();
+    const { title, kind, status, url, can_cancel, error } = this.card;
+    const shape = SHAPES[status] ?? "…";
+    const focus = this.head.querySelector(":focus")?.className;
+    this.head.replaceChildren(
+      h("b", {}, title),
+      h("span", { class: "aml-faint" }, [kind, this.card.name === title ? "" : this.card.name].filter(Boolean).join(" · ")),
+      h("span", { class: `aml-status aml-${status.toLowerCase()}`, role: "status" }, `${shape} ${status}`),
+      this.elapsed,
+      h("button", { type: "button", class: "aml-cancel", disabled: !can_cancel || !this.alive, onclick: () => this.cancel() }, "Cancel"),
+      url ? h("a", { href: url, target: "_blank", rel: "noopener", class: "aml-open", onclick: () => this.say("show") }, "Open") : "",
+      this.note,
+    );
+    if (focus) this.head.querySelector<HTMLElement>(`.${focus}`)?.focus();
+    this.note.textContent = this.card.note || error || (this.alive || this.card.over ? "" : "as last seen: no kernel answers");
+    if (!this.line.element.querySelector("code")?.textContent) this.say(this.card.over ? "show" : "stream");
+    this.tick();
+    this.drawProgress();
+    this.graph.replaceChildren(...(this.card.children.length ? [layered(this.card.children, this.card.edges)] : []));
+  }
+
+  private tick(): void {
+    const { elapsed, over } = this.card;
+    const since = over || !this.alive ? 0 : (performance.now() - this.got) / 1000;
+    this.elapsed.textContent = elapsed === null ? "" : duration(elapsed + since);
+  }
+
+  private cancel(): void {
+    this.say("cancel");
+    ask(this.model, { want: "cancel" });
+  }
+
+  private drawProgress(): void {
+    const { progress, over, status } = this.card;
+    if (!progress || (over && status !== "Completed")) return this.bar.replaceChildren();
+    this.bar.replaceChildren(h("progress", { max: 1, value: progress.share, "aria-label": "progress" }), h("span", { class: "aml-note" }, ` ${progress.text}`));
+  }
+
+  private drawMetrics(): void {
+    const series = this.model.get("series");
+    const block = bytes(this.model.get("points"));
+    const total = series.reduce((sum: number, one: Curve) => sum + one.count, 0);
+    if (block.byteLength !== 16 * total) return; // the other half of the change comes next
+    this.metrics.replaceChildren(...curvesOf(series, block).map((curve, at) => this.spark(curve, at)));
+  }
+
+  private spark(curve: Curve, at: number): HTMLElement {
+    const last = text(curve.value[curve.value.length - 1]);
+    const path = s("path", { d: sparkline(curve.value, 96, 20), stroke: styleOf(at).color });
+    return h(
+      "div",
+      { role: "listitem", "aria-label": `${curve.metric} ${last}`, title: `${curve.metric}: ${curve.count} points` },
+      h("span", {}, curve.metric),
+      s("svg", { viewBox: "-2 -2 100 24", width: 100, height: 24, "aria-hidden": "true" }, path),
+      h("b", {}, last),
+    );
+  }
+
+  private logBar(): HTMLElement {
+    this.following = h("input", { type: "checkbox", checked: true, onchange: () => ((this.follow = this.following.checked), this.say("stream"), this.drawLog()) });
+    const search = h("input", { type: "search", placeholder: "search the log", "aria-label": "search the log", oninput: () => ((this.query = search.value.toLowerCase()), this.drawLog()) });
+    return h("div", { class: "aml-bar" }, h("label", {}, this.following, " follow the log"), search);
+  }
+
+  private drawLog(): void {
+    const log: string = this.model.get("log");
+    const lines = log.split("\n");
+    const found = this.query ? lines.filter((line) => line.toLowerCase().includes(this.query)) : lines;
+    this.log.textContent = found.join("\n");
+    this.log.hidden = !log;
+    if (this.follow) this.log.scrollTop = this.log.scrollHeight;
+  }
+}
+
+export default {
+  render({ model, el }: Context): () => void {
+    const view = new JobCard(model, el);
+    return () => view.destroy();
+  },
+};

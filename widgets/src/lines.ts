@@ -1,0 +1,44 @@
+// The magic line that does what was clicked.
+import type { Run, Column } from "./data";
+import type { View } from "./rows";
+
+export interface Origin {
+  experiment?: string;
+  runs?: string[]; // as they were named; empty: the newest of the experiment
+}
+
+const BARE = /^[A-Za-z0-9_.:@/+-]+$/;
+
+/** A word as the magic reads it: quoted when it has to be; its splitter knows no escapes. */
+export function quoted(word: string): string {
+  if (BARE.test(word)) return word;
+  return word.includes("'") ? `"${word}"` : `'${word}'`;
+}
+
+/** The line that shows this comparison: the runs that are drawn, the metric, axis and scale. */
+export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[]): string {
+  const whole = shown.length === all.length && origin.experiment && !origin.runs?.length;
+  const which = whole
+    ? ["--experiment", quoted(origin.experiment!)]
+    : shown.map((run) => quoted(run.id));
+  const flags = [
+    ...(view.metric ? ["--metric", quoted(view.metric)] : []),
+    ...(view.smooth > 0 ? ["--smooth", String(view.smooth)] : []),
+    ...(view.log ? ["--log"] : []),
+    ...(view.x !== "step" ? ["--x", view.x] : []),
+  ];
+  return ["%aml compare", ...which, ...flags].join(" ");
+}
+
+/** The table as CSV: one row for each run, empty where a value is missing. */
+export function csv(runs: Run[], columns: Column[]): string {
+  const head = ["run", ...columns.map((column) => column.key)];
+  const lines = runs.map((run) => [run.id, ...columns.map(({ key }) => run.cells[key])]);
+  return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
+}
+
+function field(value: number | string): string {
+  const text = typeof value === "number" && isNaN(value) ? "" : String(value);
+  const safe = typeof value === "string" && /^[=+@\t\r]/.test(text) ? `'${text}` : text; // no formulas
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
