@@ -92,7 +92,7 @@ class Lab:
         self.folder = folder
         self.address = address
         self.browser = browser
-        self.pages = []
+        self.console = []  # what the pages have logged
 
     def write(self, name, *sources):
         """A notebook of these cells."""
@@ -108,17 +108,19 @@ class Lab:
             viewport={"width": 1200, "height": 1500}, accept_downloads=True
         )
         page = context.new_page()
-        page.set_default_timeout(60_000)
-        self.pages.append(page)
-        page.goto(f"{self.address}/lab/tree/{name}.ipynb?token={TOKEN}&reset")
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: self.console.append(message.text))
+        page.goto(f"{self.address}/lab?token={TOKEN}&reset")
+        page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        page.evaluate(
+            "options => jupyterapp.commands.execute('docmanager:open', options)",
+            {"path": f"{name}.ipynb", **({} if kernel else {"kernel": None})},
+        )
         page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function("window.jupyterapp?.shell.currentWidget?.context?.isReady")
         if kernel:
             page.wait_for_function(
                 "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
             )
-        else:
-            page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         return page
 
     def run(self, page):
@@ -132,9 +134,14 @@ class Lab:
         """A notebook as it is in its file."""
         return nbformat.read(self.folder / f"{name}.ipynb", as_version=4)
 
-    def copy(self, notebook, name):
-        """Write a saved notebook under another name, with a kernel that is not there."""
-        nbformat.write(notebook, self.folder / f"{name}.ipynb")
+    def copy(self, name, copy, without=""):
+        """The same notebook under another name, its metadata without a key."""
+        target = self.folder / f"{copy}.ipynb"
+        shutil.copy(self.folder / f"{name}.ipynb", target)
+        if without:
+            content = json.loads(target.read_text())
+            del content["metadata"][without]
+            target.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,9 @@ export class Chart {
     this.element = h("div", { class: "aml-chart" }, this.place, this.readout);
   }
 
+  /** Whether it is drawn as it should be: not where there was no width to draw it in. */
+  made = false;
+
   /** Draw lines; the zoom stays when it still lies within them. */
   draw(drawn: Drawn): void {
     const axis = this.drawn?.x;
@@ -51,13 +54,13 @@ export class Chart {
     this.make();
   }
 
-  /** Draw again with other colours or in another width. */
+  /** Draw again with other colours or in another width; later, where there is no width now. */
   make(): void {
     const { drawn } = this;
-    this.plot?.destroy();
-    this.plot = null;
     const width = this.place.clientWidth;
+    this.made = width > 0;
     if (!drawn || !width) return;
+    this.plot?.destroy();
     const { ink, grid } = theme(this.element);
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
     const paths = uPlot.paths.linear!();

@@ -61,7 +61,7 @@ class Compare {
   private watch(): void {
     const size = new ResizeObserver(() => {
       const width = this.el.clientWidth;
-      if (!width || width === this.width) return;
+      if (!width || (width === this.width && this.chart.made)) return;
       if (!this.width) this.undo.push(hideStatic(this.el));
       this.width = width;
       this.chart.make();

@@ -31,9 +31,9 @@ export function theme(element: Element): { ink: string; faint: string; grid: str
   return { ink: pick("--aml-ink"), faint: pick("--aml-faint"), grid: pick("--aml-grid"), paper: pick("--aml-paper") };
 }
 
-/** Call back when the front end changes its theme; returns how to stop. */
+/** Call back when the front end has changed its theme and laid out the page; returns how to stop. */
 export function onTheme(changed: () => void): () => void {
-  const observer = new MutationObserver(changed);
+  const observer = new MutationObserver(() => requestAnimationFrame(() => requestAnimationFrame(changed)));
   const attributes = ["data-jp-theme-light", "data-jp-theme-name", "class", "data-vscode-theme-kind"];
   observer.observe(document.body, { attributes: true, attributeFilter: attributes });
   return () => observer.disconnect();
