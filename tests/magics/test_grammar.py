@@ -34,7 +34,7 @@ PARSED = {
         {"max_results": 5, "format": "json", "query": "[].name"},
     ),
     "invoke e $table": ("invoke", {"endpoint": "e", "value": [[1, 2]]}),
-    "compare a b --metric loss": ("compare", {"names": ["a", "b"], "metric": "loss"}),
+    "compare a b --metric loss": ("compare", {"names": ["a", "b"], "metric": ["loss"]}),
     "deploy m:1 --endpoint e": ("deploy", {"model": "m:1", "endpoint": "e"}),
 }
 
@@ -75,7 +75,6 @@ WRONG = {
     "data create --type uri_fil": (BadCommand, "did you mean 'uri_file'?"),
     "job list -g group": (BadCommand, "%aml login"),
     "deploy m:1": (BadCommand, "--endpoint"),
-    "compare --experiment e": (BadCommand, "--metric"),
     "job create --web": (NotSupported, "az ml job create --web"),
     "data mount": (NotSupported, "az ml data mount"),
     "workspace outbound-rule set": (NotSupported, "az ml workspace outbound-rule set"),
@@ -123,7 +122,7 @@ def test_help_is_shown_and_returns_nothing(line, offline, capsys):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_are_commands(name):
-    names = {"job": JOB, "table": [[1]]}
+    names = {"job": JOB, "first": JOB, "second": JOB, "table": [[1]]}
     for line in EXAMPLES[name]:
         if line.startswith("%aml "):
             assert grammar.parse(line.removeprefix("%aml "), names).command.name == name
