@@ -97,6 +97,9 @@ NOTES = {
     "datastores": (
         "The workspace's own hold files; others are places elsewhere, which `AML_LOCAL_DATA` has."
     ),
+    "deployment_templates": (
+        "The SDK takes any failure of a `get` for a template that is not there."
+    ),
     "environments": (
         "A conda file or a build context's requirements are built, their Dockerfile is not run; an "
         "image or a curated name is the daemon's Python."

@@ -115,6 +115,22 @@ with mlflow.start_run() as run:
         print("NO FILES", "artifact repository for: azureml://" in str(exc))
 print("LOGGED", mlflow.get_run(run.info.run_id).data.metrics)
 """
+TEMPLATES = """
+from azure.ai.ml import MLClient
+from azure.ai.ml.entities import DeploymentTemplate
+from azure.core.exceptions import HttpResponseError
+from azure.identity import DefaultAzureCredential
+client = MLClient(DefaultAzureCredential(), registry_name="azureml", show_progress=False)
+group = client.deployment_templates
+place = "azureml://registries/azureml/environments/e/versions/1"
+template = DeploymentTemplate(name="t", version="1", environment=place)
+for ask in (lambda: list(group.list()), lambda: group.create_or_update(template),
+            lambda: group.delete("t", "1"), lambda: group.get("t", "1")):
+    try:
+        ask()
+    except HttpResponseError as exc:
+        print(exc.status_code, "does not emulate" in exc.message)
+"""
 TRAIN = """
 import sys
 import mlflow
@@ -200,3 +216,8 @@ def test_mlflow_without_azureml_mlflow_can_do_what_it_can_on_azure(script):
     printed = script(WITHOUT_PLUGIN)
     for line in ("REFUSED True", "NO FILES True", "LOGGED {'loss': 0.5}"):
         assert line in printed
+
+
+def test_deployment_templates_are_refused_by_name(script):
+    # The SDK makes "not found" of any failure of a `get`.
+    assert script(TEMPLATES).splitlines()[-4:] == ["501 True"] * 3 + ["None False"]
