@@ -29,8 +29,7 @@ NAMES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob(
 # What may be refused by name: the words, and what is missing. What is created instead passes too.
 REFUSALS = {
     r"does not run (jobs|pipeline steps) of type": "jobs of that type do not run yet",
-    r"not scoring scripts": "scoring scripts are not served yet",
-    r"not custom containers": "containers are not run here",
+    r"not containers": "containers are not run here",
     r"which the local workspace does not have": "components of Azure's own registry are not here",
     r"prompt flows": "prompt flows are not run here",
     r"cannot reach what the connection": "what connections lead to is not here",
