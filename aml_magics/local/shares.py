@@ -52,7 +52,9 @@ async def share(call: Call) -> Response:
 async def _request(call: Call, what: str) -> Response:
     account, root, name = (call.path.get(key) or "" for key in ("account", "container", "name"))
     handler = _REQUESTS.get((call.request.method, what))
-    if handler is None or (not name and what in ("file", "range")):
+    is_root = not name.strip("/")
+    is_deleted = is_root and call.request.method == "DELETE"
+    if handler is None or is_deleted or (is_root and what in ("file", "range")):
         raise ArmError(501, "NotImplemented", f"File share operation {call.request.method} {what}.")
     if "sig" in call.query:
         message = "Shared access signatures of file shares: use the key or a token."

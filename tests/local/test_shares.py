@@ -109,11 +109,12 @@ def test_a_share_is_made_and_looked_at(service):
     [
         lambda share, file: file.clear_range(0, 512),
         lambda share, file: share.delete_share(),
+        lambda share, file: share.get_directory_client().delete_directory(),
         lambda share, file: share.create_snapshot(),
         lambda share, file: file.acquire_lease(),
         lambda share, file: file.rename_file("g"),
     ],
-    ids=["clear", "delete", "snapshot", "lease", "rename"],
+    ids=["clear", "delete", "delete the root", "snapshot", "lease", "rename"],
 )
 def test_what_is_not_emulated_says_so_by_name(share, folder, ask):
     folder.upload_file("f", bytes(512))
