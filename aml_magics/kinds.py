@@ -173,9 +173,6 @@ ACTIONS = {
         "online_endpoints", "regenerate_keys", "done", done="keys made anew"
     ),
     "serverless-endpoint get-credentials": Action("serverless_endpoints", "get_keys", "secrets"),
-    "serverless-endpoint regenerate-keys": Action(
-        "serverless_endpoints", "regenerate_keys", "done", done="keys made anew"
-    ),
     "job show-services": Action("jobs", "show_services", "fields"),
     "azure-openai-deployment list": Action("azure_openai_deployments", "list", "rows"),
 }
