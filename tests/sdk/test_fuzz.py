@@ -232,7 +232,7 @@ def check_refusal(verb, url, answer, body):
     where = url.partition("?")[0]
     if verb == "HEAD" or ("/computes/" in where and answer.status == 404):  # as the service does
         assert body == b"" or json.loads(body)["error"]["code"]
-    elif where.startswith(("/blob/", "/dfs/")):
+    elif where.startswith(("/blob/", "/dfs/", "/file/")):
         error = ET.fromstring(body.decode("utf-8-sig"))
         assert error.find("Code").text == answer.headers["x-ms-error-code"]
         assert error.find("Message").text
