@@ -138,7 +138,7 @@ async def _answer(local: Local, request: Request) -> ASGIApp:
 
 def _worded(request: Request, error: ArmError) -> Response:
     """An error in the words of the service that was asked: storage has its own."""
-    is_storage = request.scope["path"].startswith(("/blob/", "/dfs/"))
+    is_storage = request.scope["path"].startswith(("/blob/", "/dfs/", "/file/"))
     if is_storage and not isinstance(error, signatures.BlobError):
         error = signatures.BlobError(error.status, error.code, str(error))
     return error.response()
