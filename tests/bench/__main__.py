@@ -10,6 +10,7 @@ import argparse
 import json
 
 import comparing
+import drawing
 import jobs
 import latency
 import loading
@@ -19,6 +20,7 @@ import submitting
 from rows import Row, as_table
 
 BENCHMARKS = {
+    "drawing": drawing.measure,
     "loading": loading.measure,
     "starting": starting.measure,
     "submitting": submitting.measure,

@@ -44,6 +44,12 @@ def test_it_runs_without_a_line_on_stderr(quickstart):
     assert not [output for output in quickstart.outputs if output.get("name") == "stderr"]
 
 
+def test_nobody_looks_on_so_nothing_is_live(quickstart):
+    kinds = {kind for output in quickstart.outputs for kind in output.get("data", {})}
+    assert not [kind for kind in kinds if "widget" in kind]
+    assert "widgets" not in quickstart.notebook.metadata
+
+
 def test_it_names_the_workspace_it_is_in(quickstart, workspace):
     assert workspace in quickstart.text_of("login")
 

@@ -14,7 +14,7 @@ interface Seen {
   url: string;
 }
 
-export function artifacts(ask: (wish: Record<string, unknown>) => void): Artifacts {
+export function artifacts(ask: (wish: Record<string, unknown>) => void, chosenFile: (run: string, path: string) => void): Artifacts {
   const files = new Map<string, string[]>();
   const contents = new Map<string, Seen>();
   const asked = new Set<string>();
@@ -34,13 +34,13 @@ export function artifacts(ask: (wish: Record<string, unknown>) => void): Artifac
     const paths = [...new Set(chosen.flatMap((run) => files.get(run) ?? []))].sort();
     if (!paths.includes(path)) path = paths.find((one) => /\.(png|jpe?g|gif)$/i.test(one)) ?? paths[0] ?? "";
     for (const run of chosen) if (path && files.get(run)?.includes(path)) once(`${run}\n${path}`, { want: "file", run, path });
-    const select = h("select", { "aria-label": "file", onchange: () => ((path = select.value), fill()) }, ...paths.map((one) => h("option", { value: one }, one)));
+    const select = h("select", { "aria-label": "file", onchange: () => ((path = select.value), fill(), chosenFile(chosen[0], path)) }, ...paths.map((one) => h("option", { value: one }, one)));
     select.value = path;
     place.replaceChildren(h("label", { class: "aml-wide" }, "File ", select), ...[0, 1].map(side));
   };
 
   const side = (at: number): HTMLElement => {
-    const select = h("select", { "aria-label": at ? "right run" : "left run", onchange: () => ((chosen[at] = select.value), fill()) }, ...runs.map((run) => h("option", { value: run.id }, run.name)));
+    const select = h("select", { "aria-label": at ? "right run" : "left run", onchange: () => ((chosen[at] = select.value), fill(), path && chosenFile(chosen[at], path)) }, ...runs.map((run) => h("option", { value: run.id }, run.name)));
     select.value = chosen[at] ?? "";
     return h("section", {}, select, shown(chosen[at]));
   };

@@ -13,6 +13,7 @@ export interface Drawn {
   label: string;
 }
 
+export const FEW = 28; // lines that dashes and a wider pen help to tell apart; more of those take ten times as long
 const READOUT = 12; // values that the cursor shows; the nearest ones
 const HEIGHT = 320;
 
@@ -65,6 +66,7 @@ export class Chart {
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
     const paths = uPlot.paths.linear!();
     const dot = (line: Line) => line.x.length === 1;
+    const few = drawn.lines.length <= FEW;
     this.plot = new uPlot(
       {
         width,
@@ -85,7 +87,7 @@ export class Chart {
           ...drawn.lines.map((line) => {
             const { color, dash } = styleOf(drawn.index(line.run));
             const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
-            return { stroke: color, dash, width: 1.5, paths, facets, points: { show: dot(line), size: 8, fill: color } } as uPlot.Series;
+            return { stroke: color, dash: few ? dash : [], width: few ? 1.5 : 1, paths, facets, points: { show: dot(line), size: 8, fill: color } } as uPlot.Series;
           }),
         ],
         hooks: { setCursor: [(plot) => this.read(plot)], setSelect: [(plot) => this.select(plot)] },
@@ -107,7 +109,7 @@ export class Chart {
     this.drawn.lines.forEach((line, at) => {
       const one = this.plot!.series[at + 1];
       one.alpha = !run || line.run === run ? 1 : 0.15;
-      one.width = run && line.run === run ? 3 : 1.5;
+      one.width = run && line.run === run ? 3 : this.drawn!.lines.length <= FEW ? 1.5 : 1;
     });
     this.plot.redraw(false);
   }
@@ -197,8 +199,8 @@ export class Chart {
 }
 
 /** A run's colour and dash, as in the chart. */
-export function swatch(index: number): HTMLElement {
-  const { color, dash } = styleOf(index);
+export function swatch(index: number, few = true): HTMLElement {
+  const { color, dash } = few ? styleOf(index) : { ...styleOf(index), dash: [] };
   const style = `border-top:3px ${["solid", "dashed", "dotted", "double"][[0, 6, 2, 8].indexOf(dash[0] ?? 0)]} ${color}`;
   return h("i", { class: "aml-swatch", style, "aria-hidden": "true" });
 }

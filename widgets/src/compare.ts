@@ -5,7 +5,7 @@ import { lineOf } from "./curves";
 import { bytes, curvesOf, runsOf, type Column, type Curve, type Run } from "./data";
 import { codeLine, download, h, hideStatic, onTheme } from "./dom";
 import { choice, parallel, scatter } from "./figures";
-import { compareLine, csv } from "./lines";
+import { compareLine, csv, withFound } from "./lines";
 import { ask, listening, type Context, type Model } from "./model";
 import { brushed, drawn, FRESH, matches, shownColumns, type View } from "./rows";
 import { Table } from "./table";
@@ -37,7 +37,9 @@ class Compare {
     private readonly el: HTMLElement,
   ) {
     this.view = { ...FRESH, ...model.get("view") };
-    this.files = artifacts((wish) => this.ask(wish));
+    const read = (run: string, path: string) =>
+      this.line.set(`import mlflow\nmlflow.artifacts.download_artifacts(run_id=${JSON.stringify(run)}, artifact_path=${JSON.stringify(path)})`);
+    this.files = artifacts((wish) => this.ask(wish), read);
     this.listen = listening(model);
     this.listen.on("msg:custom", (content: any, buffers: DataView[]) => this.hear(content, buffers));
     this.listen.on("change:table", () => (this.load(), this.draw()));
@@ -165,21 +167,28 @@ class Compare {
   private csv(): void {
     const columns = shownColumns(this.columns, this.runs, this.view.differ);
     download("runs.csv", new Blob([csv(drawn(this.runs, this.view), columns)], { type: "text/csv" }));
+    this.line.set(withFound(this.magic(), 'df.to_csv("runs.csv")'));
     this.say("runs.csv holds the runs that are drawn");
   }
 
   private async png(): Promise<void> {
     if (this.view.tab !== "curves") this.change({ tab: "curves" });
     const picture = await this.chart.png();
-    if (picture) download(`${this.view.metric}.png`, picture);
+    if (!picture) return;
+    download(`${this.view.metric}.png`, picture);
+    this.line.set(withFound(this.magic(), `figure.savefig("${this.view.metric.replaceAll(/[^\w.-]/g, "_")}.png")`));
   }
 
   private draw(): void {
     this.table.draw(this.columns, this.runs, this.view);
     this.drawTabs();
     this.drawPanel();
-    this.line.set(compareLine(this.model.get("origin"), this.view, this.runs, drawn(this.runs, this.view)));
+    this.line.set(this.magic());
     this.want();
+  }
+
+  private magic(): string {
+    return compareLine(this.model.get("origin"), this.view, this.runs, drawn(this.runs, this.view), this.columns);
   }
 
   private drawTabs(): void {

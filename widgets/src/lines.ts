@@ -16,18 +16,33 @@ export function quoted(word: string): string {
 }
 
 /** The line that shows this comparison: the runs that are drawn, the metric, axis and scale. */
-export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[]): string {
+export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[], columns: Column[] = []): string {
   const whole = shown.length === all.length && origin.experiment && !origin.runs?.length;
   const which = whole
     ? ["--experiment", quoted(origin.experiment!)]
     : shown.map((run) => quoted(run.id));
   const flags = [
     ...(view.metric ? ["--metric", quoted(view.metric)] : []),
+    ...order(view, columns),
+    ...(view.differ ? [] : ["--all"]),
     ...(view.smooth > 0 ? ["--smooth", String(view.smooth)] : []),
     ...(view.log ? ["--log"] : []),
     ...(view.x !== "step" ? ["--x", view.x] : []),
   ];
   return ["%aml compare", ...which, ...flags].join(" ");
+}
+
+/** The flags that put the best of a metric first, when the table is sorted by one. */
+function order({ sort, descending }: View, columns: Column[]): string[] {
+  const column = columns.find(({ key, kind }) => key === sort && kind === "metric");
+  if (!column) return [];
+  const goal = descending ? "max" : "min";
+  return ["--by", quoted(sort), ...(goal === column.goal ? [] : ["--goal", goal])];
+}
+
+/** Lines that do with a comparison what a button did. */
+export function withFound(line: string, then: string): string {
+  return `found = ${line}\nfound.${then}`;
 }
 
 /** The table as CSV: one row for each run, empty where a value is missing. */

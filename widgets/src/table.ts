@@ -1,5 +1,5 @@
 // The run table: the first thing of a comparison, and the legend of its charts.
-import { swatch } from "./chart";
+import { FEW, swatch } from "./chart";
 import type { Column, Run } from "./data";
 import { h } from "./dom";
 import { best, delta, groupsOf, mean, shownColumns, text, type View } from "./rows";
@@ -14,6 +14,7 @@ interface Acts {
 export class Table {
   readonly element = h("div", { class: "aml-table", tabindex: -1 });
   private limit = ROWS;
+  private few = true;
   private stars = new Map<string, string>();
 
   constructor(private readonly acts: Acts) {}
@@ -24,6 +25,7 @@ export class Table {
     const count = groups.reduce((sum, group) => sum + group.runs.length, 0);
     const base = runs.find((run) => run.id === view.baseline);
     this.stars = new Map(columns.filter(({ kind }) => kind === "metric").map((column) => [column.key, best(runs, column)]));
+    this.few = groups.flatMap((group) => group.runs).filter((run) => !view.hidden.includes(run.id)).length <= FEW;
     let room = this.limit;
     const body = groups.flatMap(({ label, runs: members }) => {
       const shown = members.slice(0, Math.max(room, 0));
@@ -97,7 +99,7 @@ export class Table {
         h("input", { type: "checkbox", checked: !hidden, onchange: hide, "aria-label": `draw ${run.name}`, title: "draw or hide", "data-focus": `hide ${run.id}` }),
         h("button", { type: "button", "aria-pressed": String(pinned), onclick: pin, title: "compare the others with this run", "aria-label": `baseline ${run.name}`, "data-focus": `pin ${run.id}` }, pinned ? "◆" : "◇"),
       ),
-      h("th", { scope: "row", title: run.id }, swatch(run.index), run.name),
+      h("th", { scope: "row", title: run.id }, swatch(run.index, this.few), run.name),
       ...columns.map((column) => this.cell(run, column, base)),
     );
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from "vitest";
 import { bytes, curvesOf, runsOf, type Column, type Run } from "../src/data";
-import { compareLine, csv, quoted } from "../src/lines";
+import { compareLine, csv, quoted, withFound } from "../src/lines";
 import { best, brushed, delta, drawn, FRESH, groupsOf, matches, mean, shownColumns, sorted, text, type View } from "../src/rows";
 
 const COLUMNS: Column[] = [
@@ -93,6 +93,18 @@ describe("the magic line", () => {
   it("names the runs that are drawn, and how", () => {
     const shown = drawn(RUNS, view({ hidden: ["r2"] }));
     expect(compareLine(origin, view({ log: true, smooth: 0.6, x: "time" }), RUNS, shown)).toBe("%aml compare r1 r3 --metric loss --smooth 0.6 --log --x time");
+  });
+
+  it.each([
+    [false, "--by loss"],
+    [true, "--by loss --goal max"],
+  ])("says how the table is sorted, descending %s", (descending, flags) => {
+    const line = compareLine(origin, view({ sort: "loss", descending, differ: false }), RUNS, RUNS, COLUMNS);
+    expect(line).toBe(`%aml compare --experiment 'my trees' --metric loss ${flags} --all`);
+  });
+
+  it("goes before what is done with it", () => {
+    expect(withFound("%aml compare r1", "df.head()")).toBe("found = %aml compare r1\nfound.df.head()");
   });
 
   it.each([["plain", "plain"], ["two words", "'two words'"], ["it's", `"it's"`], ["$x", "'$x'"]])("quotes %s", (word, shown) => expect(quoted(word)).toBe(shown));
