@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aml_magics import client, jobs, logs, rest, runs
 from aml_magics.errors import AmlError
-from aml_magics.records import Record
+from aml_magics.records import Record, brief
 from aml_magics.session import Session
 
 if TYPE_CHECKING:
@@ -202,13 +202,27 @@ class Reader:
         if not self._parent:
             return []
         table = jobs.children(self._session, self._name)
+        searched = [
+            name for name in table.columns if name not in ("name", *jobs.COLUMNS, "created")
+        ]
         found = [
-            {"name": row["name"], "title": row["display_name"], "status": row["status"]}
-            for row in table[["name", "display_name", "status"]].to_dict("records")
+            {
+                "name": row["name"],
+                "title": row["display_name"],
+                "status": row["status"],
+                "detail": brief({name: row[name] for name in searched}),
+            }
+            for row in table.to_dict("records")
         ]
         begun = {child["title"] for child in found}
         waiting = [step for step in self._steps if step not in begun]
-        return [*found, *({"name": "", "title": step, "status": "NotStarted"} for step in waiting)]
+        return [
+            *found,
+            *(
+                {"name": "", "title": step, "status": "NotStarted", "detail": ""}
+                for step in waiting
+            ),
+        ]
 
 
 def _seconds(text: str | None) -> float:

@@ -132,6 +132,55 @@ def test_a_jobs_card_follows_it_to_its_end(aml, shown, show):
     assert "Completed" in shown[-1][1]["text/plain"] and shown[-1][0] == "update"
 
 
+PIPELINE = """
+settings: {default_compute: azureml:cpu}
+jobs:
+  prep:
+    command: echo prepared > ${{outputs.made}}/text
+    environment: {image: none.invalid/none}
+    outputs: {made: {type: uri_folder}}
+  train:
+    command: cat ${{inputs.before}}/text
+    environment: {image: none.invalid/none}
+    inputs: {before: "${{parent.jobs.prep.outputs.made}}"}
+"""
+
+
+def test_a_pipelines_card_has_its_steps_from_the_beginning(aml):
+    from aml_magics import live
+
+    states = []
+    job = aml("pipeline --no-wait", PIPELINE)
+    card = live.card(job, states.append)
+
+    assert card.wait(60)
+    assert {child["title"] for child in states[0].children} == {"prep", "train"}
+    assert card.card["edges"] == [["prep", "train"]]
+    assert [(c["title"], c["status"]) for c in card.card["children"]] == [
+        ("prep", "Completed"),
+        ("train", "Completed"),
+    ]
+
+
+SWEEP = """
+trial: {command: "echo ${{search_space.depth}}", environment: {image: none.invalid/none}}
+compute: azureml:cpu
+sampling_algorithm: grid
+search_space: {depth: {type: choice, values: [2, 8]}}
+objective: {goal: maximize, primary_metric: acc}
+limits: {max_total_trials: 2}
+"""
+
+
+def test_a_sweeps_card_has_the_parameters_of_its_trials(aml):
+    from aml_magics import live
+
+    card = live.card(aml("sweep --no-wait", SWEEP), lambda reading: None)
+    assert card.wait(60)
+    assert [child["detail"] for child in card.card["children"]] == ["depth=2", "depth=8"]
+    assert card.card["edges"] == []
+
+
 def test_a_card_cancels_its_job(aml, shown, show):
     job = aml("job -i C=1 --no-wait", "import time\ntime.sleep(600)")
     from aml_magics import live

@@ -303,6 +303,33 @@ def test_a_card_follows_a_job_and_leaves_other_cells_alone(lab, shot):
     assert "Completed" in kept[0].data["text/html"]
 
 
+STEPS = """%%aml pipeline --no-wait
+display_name: two steps
+settings: {default_compute: azureml:cpu}
+jobs:
+  prep:
+    command: echo prepared > ${{outputs.made}}/text
+    environment: {image: none.invalid/none}
+    outputs: {made: {type: uri_folder}}
+  train:
+    command: cat ${{inputs.before}}/text; sleep 2
+    environment: {image: none.invalid/none}
+    inputs: {before: "${{parent.jobs.prep.outputs.made}}"}
+"""
+
+
+def test_a_pipelines_card_is_a_graph_of_its_steps(lab, shot):
+    lab.write("steps", LOGIN, STEPS)
+    page = lab.open("steps")
+    lab.run(page)
+    page.get_by_label("train: Running").wait_for()
+    assert page.get_by_label("prep: Completed").count() == 1
+    assert page.locator(".aml-edge").count() == 1
+    shot(page, "card-pipeline")
+    page.locator(".aml-status.aml-completed").wait_for()
+    assert page.get_by_label("train: Completed").count() == 1
+
+
 def test_a_comparison_is_refreshed_while_a_job_runs(lab):
     lab.write("refresh", LOGIN, JOB.replace("live", "live2"), WAIT, COMPARE_LIVE)
     other = lab.open("refresh")

@@ -28,8 +28,8 @@ class Reading(NamedTuple):
     now: float = 0
     error: str = ""
     metrics: Sequence[Curve] = ()
-    children: Sequence[Mapping[str, Any]] = ()  # name, title, status, key (a pipeline's step)
-    edges: Sequence[tuple[str, str]] = ()  # keys of steps, from and to
+    children: Sequence[Mapping[str, Any]] = ()  # name, title, status, detail
+    edges: Sequence[tuple[str, str]] = ()  # titles of steps, from and to
 
 
 class Log:

@@ -5,6 +5,7 @@ export interface Child {
   name: string;
   title: string;
   status: string;
+  detail?: string; // of a trial, its parameters
 }
 
 const BOX = { width: 150, height: 34, across: 190, down: 46 };
@@ -41,6 +42,8 @@ export function placed(titles: string[], edges: [string, string][]): { x: number
   });
 }
 
+const short = (text: string, most: number) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
 export function layered(children: Child[], edges: [string, string][]): SVGElement {
   const shown = children.slice(0, MOST);
   const titles = shown.map(({ title }) => title);
@@ -55,14 +58,14 @@ export function layered(children: Child[], edges: [string, string][]): SVGElemen
       const [x1, y1, x2, y2] = [a.x + BOX.width, a.y + BOX.height / 2, b.x, b.y + BOX.height / 2];
       return s("path", { class: "aml-edge", d: `M${x1},${y1}C${x1 + 20},${y1} ${x2 - 20},${y2} ${x2},${y2}` });
     });
-  const boxes = shown.map(({ title, status, name }, at) =>
+  const boxes = shown.map(({ title, status, name, detail }, at) =>
     s(
       "g",
-      { role: "listitem", "aria-label": `${title}: ${status}`, transform: `translate(${spots[at].x + 1},${spots[at].y + 1})`, class: `aml-${status.toLowerCase()}` },
-      s("title", {}, [title, name, status].filter(Boolean).join("\n")),
+      { role: "listitem", "aria-label": [`${title}: ${status}`, detail].filter(Boolean).join(", "), transform: `translate(${spots[at].x + 1},${spots[at].y + 1})`, class: `aml-${status.toLowerCase()}` },
+      s("title", {}, [title, name, status, detail].filter(Boolean).join("\n")),
       s("rect", { width: BOX.width, height: BOX.height, rx: 4 }),
-      s("text", { x: 8, y: 14 }, title.length > 20 ? `${title.slice(0, 19)}…` : title),
-      s("text", { x: 8, y: 28, class: "aml-small" }, status),
+      s("text", { x: 8, y: 14 }, short(title, 20)),
+      s("text", { x: 8, y: 28, class: "aml-small" }, short([status, detail].filter(Boolean).join(" · "), 26)),
     ),
   );
   const more = children.length > MOST ? s("text", { x: 2, y: height - 6 }, `and ${children.length - MOST} more`) : null;
