@@ -79,6 +79,8 @@ def _columns(schema: Any) -> Columns | None:
     if not is_plain or not all(schema.input_dict()[name].required for name in names):
         return None
     dtype = np.result_type(*(NUMBERS[kind][0] for kind in kinds))
+    if len(set(kinds)) > 1 and not set(kinds) <= {"double", "long", "integer"}:
+        return None  # a float among doubles is rounded first
     if dtype.kind == "i" and len(set(kinds)) > 1:  # pandas and numpy need not agree
         return None
     limit = min(NUMBERS[kind][1] for kind in kinds)
@@ -119,9 +121,10 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
 def _is_proven(part: Any) -> bool:
     kind = type(part)
     module = ".".join(kind.__module__.split(".")[:2])
+    kinds = getattr(part, "is_categorical_", None)
     looks_at_columns = (
         getattr(part, "_sklearn_output_config", None)
-        or getattr(part, "is_categorical_", None) is not None
+        or any(() if kinds is None else kinds)
         or callable(getattr(part, "func", None))
     )
     return module in PROVEN and kind.__name__ not in NOT_PROVEN and not looks_at_columns
@@ -145,7 +148,8 @@ def _agrees(model: Any, estimator: Any, columns: Columns) -> bool:
             from mlflow.utils.proto_json_utils import cast_df_types_according_to_schema
 
             given = cast_df_types_according_to_schema(frame, model.metadata.get_input_schema())
-            theirs, ours = model.predict(given), _predicted(estimator, values)
+            theirs = model.predict(given)
+        ours = _predicted(estimator, np.asfortranarray(values))
     except Exception:
         log.debug("no short way", exc_info=True)
         return False
