@@ -74,7 +74,7 @@ def comparison(found: runs.Comparison) -> Compare:
 
     source = Source(
         rows,
-        lambda names, metric: history(session, names, [metric]),
+        reader(session),
         lambda run: files(session, run),
         lambda run, path: read(session, run, path),
     )
@@ -93,9 +93,15 @@ def comparison(found: runs.Comparison) -> Compare:
     return Compare(found.rows, shown, source, goals=goals, view=view, origin=origin)
 
 
-def history(session: Session, names: Sequence[str], metrics: Sequence[str]) -> list[Curve]:
-    """The curves of runs; one that has logged nothing of a metric is left out."""
-    return drawable(runs.history(session, list(names), list(metrics)))
+def reader(session: Session) -> Callable[[Sequence[str], str], list[Curve]]:
+    """How to read the curves of runs and a metric; again, only what has grown is read."""
+    known: dict[str, pd.DataFrame] = {}
+
+    def history(names: Sequence[str], metric: str) -> list[Curve]:
+        known[metric] = runs.history(session, list(names), [metric], since=known.get(metric))
+        return drawable(known[metric])
+
+    return history
 
 
 def drawable(table: pd.DataFrame) -> list[Curve]:

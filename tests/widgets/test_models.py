@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from aml_widgets import cards, curves, tables
 from aml_widgets.cards import Log, Reading
-from aml_widgets.compare import SAVED_BYTES, Compare, Source
+from aml_widgets.compare import CURVE_BYTES, Compare, Source
 from aml_widgets.job_card import JobCard
 
 ROWS = [
@@ -80,8 +82,8 @@ def test_thinning_passes_over_what_is_not_finite():
 @pytest.mark.parametrize(("count", "points"), [(1, 100_000), (100, 1000), (5000, 50)])
 def test_the_overview_stays_under_its_size(count, points):
     one = curves.curve("r", "m", range(points), range(points), np.zeros(points))
-    _, block = curves.pack(curves.overview([one] * count, SAVED_BYTES))
-    assert 0 < len(block) <= SAVED_BYTES
+    _, block = curves.pack(curves.overview([one] * count, CURVE_BYTES))
+    assert 0 < len(block) <= CURVE_BYTES
 
 
 def test_curves_are_three_blocks_in_the_order_of_their_description():
@@ -213,6 +215,28 @@ def test_a_refresh_brings_new_runs_and_reads_the_curves_again(compared):
     assert widget.table["runs"] == ["r1", "r2", "r3", "r4"]
     assert asked[-1] == (["r1", "r2", "r3", "r4"], "loss")
     assert [one["run"] for one in widget.series] == ["r1", "r2", "r3", "r4"]
+
+
+@pytest.mark.parametrize(("runs", "columns", "points"), [(3, 2, 10), (100, 8, 999), (3000, 40, 9)])
+def test_what_a_notebook_saves_stays_small(compared, monkeypatch, runs, columns, points):
+    params = {f"params.number_{n}": str(n) for n in range(columns)}
+    rows = [
+        {"name": f"{n:032}", "display_name": f"run {n}", "loss": n, **params} for n in range(runs)
+    ]
+    found = [
+        curves.curve(row["name"], "loss", range(points), range(points), range(points))
+        for row in rows[:100]
+    ]
+    widget = Compare(rows, found, compared[3]._source, goals={"loss": "min"}, view={}, origin={})
+    sent = Sent()
+    monkeypatch.setattr(widget, "send", sent)
+    saved = widget.get_manager_state(widgets=[widget], drop_defaults=True)
+
+    assert len(json.dumps(saved)) < 300_000
+    assert 0 < len(widget.table["runs"]) <= runs and widget.series
+    widget._handle_custom_msg({"want": "alive"}, [])
+    whole = [content["table"]["runs"] for content, _ in sent if content["kind"] == "table"]
+    assert len((whole or [widget.table["runs"]])[0]) == runs
 
 
 def test_a_long_text_is_cut_and_an_image_is_not(compared):

@@ -12,7 +12,9 @@ import traitlets as t
 from aml_widgets import curves, tables
 
 STATIC = Path(__file__).parent / "static"
-SAVED_BYTES = 96_000  # of curves in the state that a notebook saves; the view asks for the rest
+# What a notebook saves of runs and curves; while there is a kernel the view asks it for the rest.
+TABLE_BYTES = 90_000
+CURVE_BYTES = 72_000  # before base64
 IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 TEXT_BYTES = 200_000  # of a text file that is shown
 
@@ -65,20 +67,22 @@ class Compare(anywidget.AnyWidget):
         Args: goals: ``min`` or ``max`` for each metric. view: what to begin with: ``metric``,
             ``x``, ``log``, ``smooth``. origin: what the magic line names: ``experiment``.
         """
-        table, numbers = tables.pack(rows, goals)
-        series, points = curves.pack(curves.overview(found, SAVED_BYTES))
-        super().__init__(
-            table=table,
-            numbers=numbers,
-            series=series,
-            points=points,
-            view=dict(view),
-            origin=dict(origin),
-        )
+        super().__init__(view=dict(view), origin=dict(origin))
         self._source = source
         self._goals = goals
         self._whole = {(c.run, c.metric): c for c in found}
+        self._keep(rows)
         self.on_msg(self._answer)
+
+    def _keep(self, rows: Sequence[tables.Row]) -> None:
+        """Put into the state what a saved notebook shall show."""
+        self._rows = rows
+        saved = rows[: tables.fitting(rows, self._goals, TABLE_BYTES)]
+        table, numbers = tables.pack(saved, self._goals)
+        series, points = curves.pack(curves.overview(list(self._whole.values()), CURVE_BYTES))
+        with self.hold_sync():
+            self.numbers, self.table = numbers, table
+            self.points, self.series = points, series
 
     def _answer(self, _: Any, wish: dict[str, Any], __: Any) -> None:
         """Do what the view asks for; an error is told where it was asked."""
@@ -89,6 +93,13 @@ class Compare(anywidget.AnyWidget):
 
     def _send_alive(self, _wish: Mapping[str, Any]) -> None:
         self.send({"kind": "alive"})
+        if len(self._rows) > len(self.table["runs"]):
+            self._send_table()
+
+    def _send_table(self) -> None:
+        """Send all runs, also those that the state has no room for."""
+        table, numbers = tables.pack(self._rows, self._goals)
+        self.send({"kind": "table", "table": table}, buffers=[numbers])
 
     def _send_curves(self, wish: Mapping[str, Any]) -> None:
         runs, metric = [str(run) for run in wish["runs"]], str(wish["metric"])
@@ -102,14 +113,13 @@ class Compare(anywidget.AnyWidget):
 
     def _send_refresh(self, wish: Mapping[str, Any]) -> None:
         """Read the runs again, and the curves that are shown."""
-        table, numbers = tables.pack(self._source.rows(), self._goals)
-        with self.hold_sync():
-            self.numbers, self.table = numbers, table
+        rows = self._source.rows()
         self._whole = {}
-        self._send_curves({"runs": table["runs"][: wish["limit"]], "metric": wish["metric"]})
-        self.series, self.points = curves.pack(
-            curves.overview(list(self._whole.values()), SAVED_BYTES)
+        self._send_curves(
+            {"runs": [row["name"] for row in rows[: wish["limit"]]], "metric": wish["metric"]}
         )
+        self._keep(rows)
+        self._send_table()
 
     def _send_files(self, wish: Mapping[str, Any]) -> None:
         run = str(wish["run"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +28,19 @@ def pack(rows: Sequence[Row], goals: Mapping[str, str]) -> tuple[dict[str, Any],
     numbers = [column.pop("numbers") for column in columns if "numbers" in column]
     block = np.array(numbers, dtype="<f8").tobytes()
     return {"runs": [str(row["name"]) for row in rows], "columns": columns}, block
+
+
+def fitting(rows: Sequence[Row], goals: Mapping[str, str], limit: int) -> int:
+    """How many of the first rows take no more than ``limit`` bytes in a saved notebook."""
+    if not rows:
+        return 0
+    each = saved_bytes(*pack(rows, goals)) / len(rows)
+    return min(len(rows), int(limit / each))
+
+
+def saved_bytes(described: Any, block: bytes) -> int:
+    """Bytes of a description and its block as a notebook saves them: JSON and base64."""
+    return len(json.dumps(described)) + 4 * len(block) // 3
 
 
 def _column(key: str, rows: Sequence[Row], goals: Mapping[str, str]) -> dict[str, Any]:

@@ -42,10 +42,9 @@ class Compare {
     this.files = artifacts((wish) => this.ask(wish), read);
     this.listen = listening(model);
     this.listen.on("msg:custom", (content: any, buffers: DataView[]) => this.hear(content, buffers));
-    this.listen.on("change:table", () => (this.load(), this.draw()));
     el.classList.add("aml-widget", "aml-compare");
     el.append(this.bar, this.table.element, this.tabs, this.panel, this.line.element);
-    this.load();
+    this.load(model.get("table"), model.get("numbers"));
     this.keep(curvesOf(model.get("series"), bytes(model.get("points"))));
     this.controls();
     this.draw();
@@ -72,10 +71,9 @@ class Compare {
     this.undo.push(() => size.disconnect(), onTheme(() => this.chart.make()));
   }
 
-  private load(): void {
-    const table = this.model.get("table");
+  private load(table: { runs: string[]; columns: Column[] }, numbers: DataView): void {
     this.columns = table.columns;
-    this.runs = runsOf(table, bytes(this.model.get("numbers")));
+    this.runs = runsOf(table, bytes(numbers));
     this.view.metric ||= this.columns.find(({ kind }) => kind === "metric")?.key ?? "";
   }
 
@@ -112,6 +110,11 @@ class Compare {
       this.keep(curvesOf(content.series, bytes(buffers[0])));
       this.say("");
       this.drawPanel();
+    }
+    if (content.kind === "table") {
+      this.load(content.table, buffers[0]);
+      this.say("");
+      this.draw();
     }
     if (content.kind === "files" || content.kind === "file") this.files.hear(content, bytes(buffers?.[0]));
   }
