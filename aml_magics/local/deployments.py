@@ -48,6 +48,11 @@ _DEPLOYMENT: Body = {
     "egressPublicNetworkAccess": "Enabled",
     "properties": {},
 }
+# What a container on Kubernetes gets where nothing was asked for; clients read it unasked.
+_RESOURCES = {
+    "containerResourceRequests": {"cpu": "0.1", "memory": "0.5Gi", "gpu": None},
+    "containerResourceLimits": {"cpu": "2", "memory": "2Gi", "gpu": None},
+}
 _DURATIONS = ("maxQueueWait", "requestTimeout", "timeout", "period", "initialDelay")
 _COUNTS = ("maxConcurrentRequestsPerInstance", "failureThreshold", "successThreshold")
 
@@ -132,6 +137,9 @@ def _deployment(call: Call, body: Body, asked: Body, state: str) -> Body:
         name: {**default, **given(asked.get(name) or {})} for name, default in _NESTED.items()
     }
     properties = {**_DEPLOYMENT, **asked, **nested, "provisioningState": state}
+    if properties["endpointComputeType"] == "Kubernetes":
+        given_ones = given(asked.get("containerResourceRequirements") or {})
+        properties["containerResourceRequirements"] = {**_RESOURCES, **given_ones}
     if properties["codeConfiguration"]:
         properties["environmentVariables"] = {
             **properties["environmentVariables"],
