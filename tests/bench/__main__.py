@@ -14,6 +14,7 @@ import drawing
 import jobs
 import latency
 import loading
+import predicting
 import serving
 import starting
 import submitting
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "submitting": submitting.measure,
     "latency": latency.measure,
     "serving": serving.measure,
+    "predicting": predicting.measure,
     "comparing": comparing.measure,
     "jobs": jobs.measure,
 }
