@@ -50,6 +50,14 @@ def aml_local(address):
     return call
 
 
+@pytest.fixture(autouse=True)
+def endpoint_headers(monkeypatch):
+    """The SDK keeps the deployment that was invoked last for the next call, to any endpoint."""
+    if module := sys.modules.get("azure.ai.ml.constants._endpoint"):
+        fields = module.EndpointInvokeFields
+        monkeypatch.setattr(fields, "DEFAULT_HEADER", dict(fields.DEFAULT_HEADER))
+
+
 class Token:
     """Logs in with a token that is there already."""
 

@@ -54,6 +54,7 @@ def of(url: str, account: str, curves: Curves) -> dict[str, Any]:
 
 
 def _tracking_store(url: str, account: str, curves: Curves) -> Any:
+    from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.dbmodels.models import SqlRun
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.utils.time import get_current_time_millis
@@ -69,12 +70,22 @@ def _tracking_store(url: str, account: str, curves: Curves) -> Any:
                 session.get(SqlRun, run).artifact_uri = f"{root}/ExperimentRun/dcid.{run}"
             return self.get_run(run)
 
+        def _experiment(self, name: str) -> str:
+            """The id of an experiment, which is made when it is new."""
+            known = self.get_experiment_by_name(name)
+            if known is None:
+                try:
+                    return str(self.create_experiment(name))
+                except MlflowException:  # another job has just made it
+                    known = self.get_experiment_by_name(name)
+                    if known is None:
+                        raise
+            self._check_experiment_is_active(known)
+            return str(known.experiment_id)
+
         def add_run(self, experiment: str, run: str, tags: dict[str, str]) -> str:
             """Make a job's run, if it is not there from a submit that was cut short."""
-            known = self.get_experiment_by_name(experiment)
-            if known:
-                self._check_experiment_is_active(known)
-            id_ = str(known.experiment_id if known else self.create_experiment(experiment))
+            id_ = self._experiment(experiment)
             with self.ManagedSessionMaker(read_only=False) as session:
                 row = session.get(SqlRun, run)
                 replaced = row and row.lifecycle_stage == "deleted"  # with the job of this name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import azure.ai.ml as sdk
 import yaml
 from azure.ai.ml import entities
 from azure.ai.ml.entities import _load_functions as more
+from azure.core.exceptions import HttpResponseError
 
 STORE = "azureml://datastores/workspaceblobstore/paths"
 
@@ -51,7 +53,8 @@ def _group(name, act="create_or_update"):
 def _job(client, job):
     """Submit and cancel at once: what counts here is that it was accepted."""
     made = client.jobs.create_or_update(job)
-    client.jobs.begin_cancel(made.name).result()
+    with suppress(HttpResponseError):  # one that could not begin has ended already
+        client.jobs.begin_cancel(made.name).result()
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from azure.ai.ml import command
@@ -84,3 +85,10 @@ def test_a_job_with_a_wrong_field_is_refused_and_not_kept(client, arm, fields, m
     assert message in answer.json()["error"]["message"]
     with pytest.raises(ResourceNotFoundError):
         client.jobs.get("wrong")
+
+
+def test_jobs_that_come_at_once_share_a_new_experiment(arm):
+    body = {"jobType": "Command", "command": "true", "experimentName": "new"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda n: arm("PUT", f"./jobs/j{n}", {"properties": body}), range(8))
+    assert {answer.status_code for answer in answers} == {201}
