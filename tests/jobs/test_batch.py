@@ -19,15 +19,6 @@ from azure.ai.ml.entities import (
 )
 
 
-@pytest.fixture(autouse=True)
-def no_deployment_of_a_test_before(monkeypatch):
-    """The SDK keeps the headers of an invocation, deployment included, for the next one."""
-    from azure.ai.ml.constants._endpoint import EndpointInvokeFields
-
-    headers = dict(EndpointInvokeFields.DEFAULT_HEADER)
-    monkeypatch.setattr(EndpointInvokeFields, "DEFAULT_HEADER", headers)
-
-
 @pytest.fixture
 def data(tmp_path):
     """A folder of four CSV files, which have the numbers 0 to 7 in their column x."""
