@@ -19,8 +19,9 @@ import psutil
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
-# The exit code goes through a file because a restarted daemon is not the parent any more.
-_WRAPPER = '"$@"; echo $? > "$AML_EXIT.partial"; mv "$AML_EXIT.partial" "$AML_EXIT"'
+# The exit code goes through a file because a restarted daemon is not the parent any more. That is
+# read when the wrapper is gone, so no reader sees half of it, and a killed wrapper leaves no number.
+_WRAPPER = '"$@"; echo $? > "$AML_EXIT"'
 
 
 class Handle(NamedTuple):

@@ -213,10 +213,8 @@ def _wait(child: int, job: Json) -> NoReturn:
             is_asked = number == signal.SIGTERM
             line = f"{name}\n" if is_asked else f"{place} {name:<23} {job['line']}\n"
             os.write(2, line.encode("utf-8", "surrogateescape"))
-    exit_file = job["environment"]["AML_EXIT"]
-    with open(f"{exit_file}.partial", "w") as file:
+    with open(job["environment"]["AML_EXIT"], "w") as file:
         file.write(f"{code}\n")
-    os.rename(f"{exit_file}.partial", exit_file)
     os._exit(0)
 
 
