@@ -19,8 +19,8 @@ import psutil
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
-# The exit code goes through a file because a restarted daemon is not the parent any more. That is
-# read when the wrapper is gone, so no reader sees half of it, and a killed wrapper leaves no number.
+# The exit code goes through a file: a restarted daemon is not the parent any more. It is read
+# when the wrapper is gone: nobody sees half of it, and a wrapper that was killed leaves no number.
 _WRAPPER = '"$@"; echo $? > "$AML_EXIT"'
 
 

@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 Env = dict[str, str]
 
 SERVER = Path(__file__).with_name("drivers") / "fork_server.py"
+# The program of a job that is a notebook's cell: after its own imports come those of the cell.
+CELL_RUNNER = Path(__file__).parents[1] / "cell_runner.py"
 # What is imported ahead: packages that take long, and whose imports were tried (tests/local).
 AHEAD = {"numpy", "scipy", "pandas", "sklearn", "matplotlib", "mlflow"}
 SERVERS = 3  # at once; each has the memory that its imports take
@@ -105,14 +108,18 @@ def _imports(script: Path) -> tuple[tuple[str, ...], frozenset[str]] | None:
     What comes after the first other statement is not looked at: it may change what imports do.
     """
     try:
-        source = script.read_bytes()
-        statements = [] if _COLLECTOR.search(source) else ast.parse(source).body
+        sources = [script.read_bytes()]
+        if sources[0] == CELL_RUNNER.read_bytes():
+            sources.append(script.with_name("cell.py").read_bytes())
+        statements = [ast.parse(source).body for source in sources]
     except (OSError, SyntaxError, ValueError):
+        return None
+    if any(map(_COLLECTOR.search, sources)):
         return None
     ahead: list[str] = []
     standard: list[str] = []
     before = frozenset[str]()
-    for entry in _leading(statements):
+    for entry in chain.from_iterable(map(_leading, statements)):
         top = re.split("[.:]", entry)[0]
         if top in AHEAD:
             ahead.append(entry)

@@ -47,9 +47,10 @@ def environment(**more):
 
 
 def lay_out(folder, script):
+    """Args: script: that of script.py, or several files by name."""
     shutil.rmtree(folder, ignore_errors=True)
-    files = {**FILES, "script.py": textwrap.dedent(script)}
-    for name, text in files.items():
+    scripts = script if isinstance(script, dict) else {"script.py": textwrap.dedent(script)}
+    for name, text in {**FILES, **scripts}.items():
         path = folder / "wd" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -356,6 +357,24 @@ LINES = {
 def test_a_command_line_is_the_same(same, name):
     line, code = LINES[name]
     same(f"{HEAD}import sys; print(sys.argv, sys.orig_argv, sys.path, __file__)", line, code)
+
+
+CELLS = {
+    "inputs": ("import os\nimport numpy\nprint(C, numpy.ones(2), sorted(globals()), __file__)", 0),
+    "the state of the process": (f"import mlflow\nimport pandas\n{STATE}", 0),
+    "a class of its own": (f"{HEAD}import pickle\nclass A: pass\nprint(len(pickle.dumps(A())))", 0),
+    "a failure": (f"{HEAD}def f():\n    1 / 0\nf()", 1),
+    "an exit": (f"{HEAD}raise SystemExit(3)", 3),
+}
+
+
+@pytest.mark.usefixtures("imported_before")
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_of_a_notebook_is_the_same(same, name):
+    cell, code = CELLS[name]
+    env = environment(MLFLOW_TRACKING_URI="http://127.0.0.1:1/x", MLFLOW_RUN_ID="0" * 32)
+    files = {"run_cell.py": warm.CELL_RUNNER.read_text(), "cell.py": cell}
+    same(files, 'python run_cell.py C:float="0.5"', code, env)
 
 
 def test_random_numbers_are_new_in_each_job(servers, folder):
