@@ -155,7 +155,7 @@ def update(
     changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     changes |= documents.below("defaults", documents.assignments(defaults, "--defaults"))
     shares = [word for words in traffic or [] for word in words.split()]
-    changes |= documents.below("traffic", _percentages(shares))
+    changes |= documents.below("traffic", percentages(shares))
     if not (name and changes) and not file:
         raise BadCommand(
             "nothing to change", hint=f"%aml {kind} update -n {name or 'NAME'} --set FIELD=VALUE"
@@ -333,11 +333,14 @@ def _assign(entity: Any, path: str, value: Any) -> None:
             raise BadCommand(f"'{path}' is not changed once it is there", hint) from None
 
 
-def _percentages(words: list[str]) -> dict[str, int]:
-    """``DEPLOYMENT=PERCENT`` words of ``--traffic``."""
-    shares = documents.assignments(words, "--traffic")
-    if not all(str(share).isdigit() for share in shares.values()):
-        raise BadCommand("traffic is in whole percent", hint="--traffic blue=90 green=10")
+def percentages(words: list[str], flag: str = "--traffic") -> dict[str, int]:
+    """``DEPLOYMENT=PERCENT`` words.
+
+    Raises: BadCommand: a share is no whole number from 0 to 100.
+    """
+    shares = documents.assignments(words, flag)
+    if not all(str(share).isdigit() and int(share) <= 100 for share in shares.values()):
+        raise BadCommand("traffic is in whole percent", hint=f"{flag} blue=90 green=10")
     return {name: int(share) for name, share in shares.items()}
 
 

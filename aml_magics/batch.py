@@ -1,17 +1,26 @@
-"""Batch endpoints: score files with a job, and follow it."""
+"""Batch endpoints: deploy a model, score files with a job, read the predictions."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from aml_magics import client, documents, jobs
+from aml_magics import client, deploying, documents, jobs, models, settings
+from aml_magics.assets import Asset, find, plain
+from aml_magics.deploying import DEFAULT_DEPLOYMENT
 from aml_magics.errors import BadInput
 from aml_magics.session import Session
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FOLDER, FILE = "uri_folder", "uri_file"
+MINI_BATCH = 10  # files, as for az ml
+RESULT = "predictions.csv"
+COLUMNS = ("row", "prediction", "file")  # of the results of an MLflow model
 
 
 def invoke(
@@ -26,7 +35,7 @@ def invoke(
     output_path: str = "",
     job_name: str = "",
     experiment_name: str = "",
-    mini_batch_size: str = "",
+    mini_batch_size: int = 0,
     instance_count: int = 0,
     overrides: list[str] | None = None,
     no_wait: bool = False,
@@ -84,3 +93,98 @@ def _input(said: Any, folder: Path = Path()) -> Any:
     path = str(said["path"])
     here = folder / Path(path).expanduser()
     return make(**{"type": FOLDER, **said, "path": str(here.resolve()) if here.exists() else path})
+
+
+def deploy(
+    session: Session,
+    *,
+    tell: jobs.Tell,
+    model: str,
+    endpoint: str = "",
+    deployment: str = DEFAULT_DEPLOYMENT,
+    compute: str = "",
+    instance_count: int = 1,
+    mini_batch_size: int = MINI_BATCH,
+) -> Asset:
+    """Deploy an MLflow model to a batch endpoint, either of which is made or changed.
+
+    Args: model: ``NAME``, ``NAME:VERSION``, ``NAME@ALIAS`` or ``NAME@latest``. endpoint: named like
+        the model when left out. compute: where its jobs run. mini_batch_size: files at a time.
+    Raises: NotFound: no such model. BadInput: it is no MLflow model, or the name is not valid.
+    """
+    with client.calling(session, hint="%aml model list") as ml:
+        registered = find(ml, "model", models.versioned(session, model))
+    if str(registered.type) != "mlflow_model":
+        told = f"{registered.name}:{registered.version} is no MLflow model"
+        raise BadInput(told, hint="%aml batch-deployment create -f, with its scoring script")
+    name = endpoint or f"{deploying.default_name(registered.name)[:26]}-batch"
+    deploying.check_name(name)
+    entities = client.sdk().entities
+    with client.calling(session) as ml:
+        if name not in {one.name for one in ml.batch_endpoints.list()}:
+            tell(f"batch endpoint {name} …\n")
+            made = entities.BatchEndpoint(name=name)
+            ml.batch_endpoints.begin_create_or_update(made).result()
+        tell(f"deployment {deployment} of {registered.name}:{registered.version} …\n")
+        made = entities.ModelBatchDeployment(
+            name=deployment,
+            endpoint_name=name,
+            model=registered.id,
+            compute=compute or settings.get("compute"),
+            resources=entities.ResourceConfiguration(instance_count=instance_count),
+            settings=entities.ModelBatchDeploymentSettings(mini_batch_size=mini_batch_size),
+        )
+        ml.batch_deployments.begin_create_or_update(made).result()
+        current = ml.batch_endpoints.get(name)
+        current.defaults = {"deployment_name": deployment}
+        ml.batch_endpoints.begin_create_or_update(current).result()
+        tell(f"delete it: %aml batch-endpoint delete -n {name} --yes\n")
+        return Asset("batch-endpoint", plain(ml.batch_endpoints.get(name)))
+
+
+def score(
+    session: Session,
+    *,
+    tell: jobs.Tell,
+    endpoint: str,
+    path: str,
+    deployment: str = "",
+    no_wait: bool = False,
+) -> jobs.Job | pd.DataFrame:
+    """Have a batch endpoint score a file, a folder or an asset, and read what it says.
+
+    Returns: the predictions, a row each, with ``row``, ``prediction`` and ``file``; the job's name
+        is in ``.attrs["job"]``. The job itself with ``no_wait``.
+    Raises: NotFound: no such endpoint. JobFailed: the job ended otherwise than completed.
+        Detached: the wait was interrupted.
+    """
+    job = invoke(
+        session,
+        tell=tell,
+        name=endpoint,
+        deployment_name=deployment,
+        input=path,
+        no_wait=no_wait,
+    )
+    return job if no_wait else predictions(session, job.name)
+
+
+def predictions(session: Session, job: str) -> pd.DataFrame:
+    """What a batch endpoint's job has scored.
+
+    Raises: BadInput: its results are no table of rows, predictions and files.
+    """
+    import pandas as pd
+
+    with tempfile.TemporaryDirectory() as folder:
+        with client.calling(session, hint=jobs.LIST) as ml:
+            ml.jobs.download(job, download_path=folder, output_name="score")
+        files = sorted(Path(folder).rglob(RESULT))
+        if not files:
+            shown = f"%aml job download {job} --output-name score"
+            raise BadInput(f"job {job} has no {RESULT}", hint=shown)
+        table = pd.concat(pd.read_csv(file, header=None) for file in files)
+    if len(table.columns) == len(COLUMNS):
+        table.columns = pd.Index(COLUMNS)
+    table.attrs["job"] = job
+    return table.reset_index(drop=True)

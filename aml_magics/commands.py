@@ -61,7 +61,12 @@ _SWITCHES = frozenset(
     )
 )
 _MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic", "--defaults"})
-INTEGERS = frozenset({"--max-results", "--top", "--lines", "--instance-count"})
+INTEGERS = frozenset(
+    (
+        *("--max-results", "--top", "--lines", "--instance-count"),
+        *("--rows", "--concurrency", "--mini-batch-size"),
+    )
+)
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
 
 _NOT_HERE = frozenset(  # understood by no function here yet, whatever the command
@@ -109,23 +114,74 @@ OWN = (
     (
         "register",
         "models:register",
-        "job",
-        "--name|-n --artifact --description --tags+",
-        "Register the MLflow model a job has logged.",
+        "source=",
+        "--name|-n --artifact --description --tags+ --alias --allow-no-signature!",
+        "Register the MLflow model that a job has logged, or a model in a file or folder.",
     ),
     (
         "deploy",
-        "endpoints:deploy",
+        "deploying:deploy",
         "model",
-        "--endpoint|-e* --deployment|-d --instance-type|-t --instance-count|-c",
-        "Deploy a registered MLflow model to an online endpoint.",
+        "--endpoint|-e --deployment|-d --traffic --instance-type|-t --instance-count|-c "
+        "--env-var+ --code --scoring-script --environment --no-wait! --dry-run!",
+        "Deploy a registered model to an online endpoint.",
     ),
+    (
+        "traffic",
+        "traffic:traffic",
+        "endpoint shares+",
+        "--mirror+",
+        "Share an endpoint's traffic among its deployments: traffic E blue=90 green=10.",
+    ),
+    ("rollback", "traffic:rollback", "endpoint", "", "Return to the traffic before the last."),
     (
         "invoke",
         "endpoints:invoke",
         "endpoint value=",
         "--deployment|-d",
-        "Ask an online endpoint for predictions: a DataFrame, list, dict or JSON file.",
+        "Ask an online endpoint for predictions: a DataFrame, list, dict, JSON or CSV file.",
+    ),
+    (
+        "endpoint show",
+        "endpoints:show",
+        "endpoint",
+        "",
+        "Show an online endpoint with its deployments and their shares.",
+    ),
+    (
+        "endpoint logs",
+        "endpoints:logs",
+        "endpoint",
+        "--deployment|-d --lines|-l --follow!",
+        "Show what the deployments of an online endpoint have written last.",
+    ),
+    (
+        "endpoint test",
+        "latency:test",
+        "endpoint data=",
+        "--rows --concurrency --deployment|-d",
+        "Measure how fast an online endpoint answers.",
+    ),
+    (
+        "endpoint delete",
+        "endpoints:delete",
+        "endpoint",
+        "--yes!",
+        "Delete an online endpoint with all its deployments.",
+    ),
+    (
+        "batch deploy",
+        "batch:deploy",
+        "model",
+        "--endpoint|-e --deployment|-d --compute --instance-count|-c --mini-batch-size",
+        "Deploy a registered MLflow model to a batch endpoint.",
+    ),
+    (
+        "batch invoke",
+        "batch:score",
+        "endpoint path",
+        "--deployment|-d --no-wait!",
+        "Score a file, folder or asset by a batch endpoint, and show the predictions.",
     ),
 )
 
@@ -172,9 +228,26 @@ EXAMPLES = {
         "%aml compare --experiment trees --top 10 --by val_loss --smooth 0.6 --log",
         "%aml compare $first $second --metric val_loss accuracy --x time",
     ),
-    "register": ("%aml register $job --name iris",),
-    "deploy": ("%aml deploy iris:1 --endpoint iris-endpoint",),
-    "invoke": ("%aml invoke iris-endpoint $table", """%aml invoke iris-endpoint '{"x": 1}'"""),
+    "register": (
+        "%aml register $job --name iris --alias champion",
+        "%aml register ./model --name iris --tags stage=test",
+    ),
+    "deploy": (
+        "%aml deploy iris@champion --endpoint iris-endpoint",
+        "%aml deploy iris:2 --endpoint iris-endpoint --deployment green --traffic 10",
+        "%aml deploy net --code src --scoring-script score.py --environment torch@latest",
+    ),
+    "traffic": (
+        "%aml traffic iris-endpoint blue=90 green=10",
+        "%aml traffic iris-endpoint --mirror green=10",
+    ),
+    "invoke": (
+        "%aml invoke iris-endpoint $table",
+        """%aml invoke iris-endpoint '{"x": 1}'""",
+        "%aml invoke iris-endpoint            # with the model's own input example",
+    ),
+    "endpoint test": ("%aml endpoint test iris-endpoint $table --rows 1000 --concurrency 8",),
+    "batch invoke": ("%aml batch invoke iris-batch data/new.csv",),
 }
 # %%aml WORD above a cell; below one that is a type of job, the body is its YAML.
 CELLS = dict.fromkeys(("job", "pipeline", "sweep"), "job create")

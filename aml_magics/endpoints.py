@@ -1,84 +1,146 @@
-"""Online endpoints: deploy a model, ask it, read its keys and logs."""
+"""Online endpoints: ask them, see what they are, read their keys and logs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from aml_magics import client, rest, settings
-from aml_magics.assets import Asset, find, plain
-from aml_magics.errors import AmlError, BadInput, DeploymentFailed, NotFound
-from aml_magics.records import Fields, Secret, Text
+from aml_magics import assets, client, examples, rest
+from aml_magics.assets import named, plain
+from aml_magics.errors import AmlError, BadInput, NotFound
+from aml_magics.records import Done, Fields, Row, Secret, Text
 from aml_magics.session import Session
 
 Tell = Callable[[str], None]
+LIST = "%aml online-endpoint list"
 LOG_LINES = 50
-DEFAULT_DEPLOYMENT = "blue"
+FOLLOWED = 500  # lines asked for again and again while a log is followed
+FOLLOW_SECONDS = 1.0
+TABLES = {".csv": "read_csv", ".parquet": "read_parquet"}  # of pandas
 
 
-def deploy(
+class Endpoint(Fields):
+    """An online endpoint with its deployments: ``deployments`` has a dict for each."""
+
+    def __init__(self, data: dict[str, Any], deployments: list[dict[str, Any]]) -> None:
+        super().__init__(f"endpoint {data['name']}", {**data, "deployments": deployments})
+
+    def _rows(self) -> list[Row]:
+        fields = ("provisioning_state", "scoring_uri", "auth_mode")
+        rows = [(key.replace("_", " "), str(self.data.get(key) or "")) for key in fields]
+        return rows + [(one["name"], self._about(one)) for one in self.data["deployments"]]
+
+    def _about(self, deployment: dict[str, Any]) -> str:
+        """Share, model, state and machines of a deployment in one line."""
+        name = deployment["name"]
+        copied = (self.data.get("mirror_traffic") or {}).get(name)
+        model, version = model_of(deployment)
+        words = (
+            f"{(self.data.get('traffic') or {}).get(name, 0)} %",
+            f"and {copied} % mirrored" if copied else "",
+            f"{model}:{version}" if version else model,
+            str(deployment.get("provisioning_state") or ""),
+            f"{deployment.get('instance_count')} x {deployment.get('instance_type')}",
+        )
+        return "  ".join(word for word in words if word)
+
+
+def show(session: Session, *, endpoint: str) -> Endpoint:
+    """An online endpoint with its deployments and their shares.
+
+    Raises: NotFound: no such endpoint.
+    """
+    with client.calling(session, hint=LIST) as ml:
+        data = plain(ml.online_endpoints.get(endpoint))
+        found = [plain(one) for one in ml.online_deployments.list(endpoint)]
+    return Endpoint(data, sorted(found, key=lambda one: str(one["name"])))
+
+
+def delete(session: Session, *, endpoint: str, yes: bool = False) -> Done:
+    """Delete an online endpoint with all its deployments.
+
+    Raises: BadCommand: ``yes`` is missing. NotFound: there is none.
+    """
+    return assets.delete(session, kind="online-endpoint", name=endpoint, yes=yes)
+
+
+def model_of(deployment: dict[str, Any]) -> tuple[str, str]:
+    """Name and version of a deployment's model, as far as it says."""
+    text = str(deployment.get("model") or "")
+    if "/models/" not in text:
+        return named(text)[:2]
+    name, _, version = text.partition("/models/")[2].partition("/versions/")
+    return name, version
+
+
+def logs(
     session: Session,
     *,
     tell: Tell,
-    model: str,
     endpoint: str,
-    deployment: str = DEFAULT_DEPLOYMENT,
-    instance_type: str = "",
-    instance_count: int = 1,
-) -> Asset:
-    """Deploy an MLflow model to an online endpoint, which is made when there is none.
+    deployment: str = "",
+    lines: int = LOG_LINES,
+    follow: bool = False,
+) -> Text | Done:
+    """The last lines of an endpoint's deployments, or of one.
 
-    The endpoint's first deployment gets all of its traffic; later ones get none until told.
-
-    Raises: NotFound: no such model. DeploymentFailed: it did not become ready.
+    Args: follow: go on with what they write, until interrupted.
+    Raises: NotFound: no such endpoint or deployment.
     """
-    with client.calling(session, hint="%aml model list") as ml:
-        registered = find(ml, "model", model)
-    tell(f"model {registered.name}:{registered.version}\n")
-    traffic = _ensure_endpoint(session, endpoint, tell)
-    started = time.monotonic()
-    tell(f"deployment {deployment} … ")
-    _deploy(
-        session,
-        tell,
-        endpoint,
-        deployment,
-        model=registered.id,
-        instance_type=instance_type or settings.get("instance_type"),
-        instance_count=instance_count,
-    )
-    tell(f"ready after {time.monotonic() - started:.0f} s\n")
-    with client.calling(session) as ml:
-        current = ml.online_endpoints.get(endpoint)
-        if not traffic:
-            current.traffic = {deployment: 100}
-            ml.online_endpoints.begin_create_or_update(current).result()
-            current = ml.online_endpoints.get(endpoint)
-    return Asset("online-endpoint", plain(current))
+    found = show(session, endpoint=endpoint)
+    names = [deployment] if deployment else [one["name"] for one in found.deployments]
+    texts = {
+        name: get_logs(session, name=name, endpoint_name=endpoint, lines=lines) for name in names
+    }
+    if not follow:
+        return Text("\n".join(_headed(name, text, names) for name, text in texts.items()))
+    with contextlib.suppress(KeyboardInterrupt):
+        _follow(session, tell, endpoint, texts)
+    return Done(f"not following the logs of {endpoint} any more")
 
 
-def invoke(session: Session, *, endpoint: str, value: Any, deployment: str = "") -> Any:
-    """Ask an endpoint about a DataFrame, array, list, dict, JSON text or JSON file.
+def invoke(session: Session, *, endpoint: str, value: Any = None, deployment: str = "") -> Any:
+    """Ask an endpoint about a DataFrame, array, list, dict, JSON text, or a JSON or CSV file.
 
-    Returns: the answer: a DataFrame for a list of records, else what the JSON says.
+    Args: value: the input example of its model when left out.
+    Returns: the answer: a DataFrame for a list of records, an array for one of values, else what
+        the JSON says.
     Raises: BadInput: a value JSON cannot hold. NotFound: no such endpoint. Refused: as answered.
     """
-    answer = _score(session, endpoint, body_of(value), deployment)
-    if isinstance(answer, list) and answer and all(isinstance(row, dict) for row in answer):
-        import pandas as pd
+    body = body_of(value) if value is not None else example_of(session, endpoint, deployment).body
+    return _shaped(score(session, endpoint, body, deployment))
 
-        return pd.DataFrame(answer)
-    return answer
+
+def example_of(session: Session, endpoint: str, deployment: str = "") -> examples.Example:
+    """A request for the model of a deployment: the one named, else that with most traffic.
+
+    Raises: BadInput: its model says nothing of its inputs. NotFound: no such endpoint.
+    """
+    found = show(session, endpoint=endpoint)
+    shares = found.data.get("traffic") or {}
+    by_share = sorted(found.deployments, key=lambda one: -int(shares.get(one["name"], 0)))
+    chosen = [one for one in by_share if deployment in {"", one["name"]}]
+    if not chosen:
+        missing = f"deployment '{deployment}'" if deployment else "deployment"
+        raise NotFound(f"endpoint {endpoint} has no {missing}", f"%aml endpoint show {endpoint}")
+    name, version = model_of(chosen[0])
+    example = examples.of_model(session, name, version) if version else None
+    if example is None:
+        raise BadInput(f"the model of {endpoint} has no input example", "give a value to ask about")
+    return example
 
 
 def invoke_file(
     session: Session, *, name: str, request_file: str, deployment_name: str = ""
 ) -> Any:
     """Send a JSON file to an endpoint as it is."""
-    return _score(session, name, _json_file(request_file), deployment_name)
+    return score(session, name, _json_file(request_file), deployment_name)
 
 
 def get_credentials(session: Session, *, name: str) -> Fields:
@@ -100,15 +162,18 @@ def get_logs(
 
 
 def body_of(value: Any) -> dict[str, Any]:
-    """A value as the request Azure's MLflow servers take: ``{"input_data": …}``."""
-    if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith(("{", "[")) else _json_file(value)
+    """A value as the request Azure's MLflow servers take: ``{"input_data": …}``.
+
+    Raises: BadInput: a file that is not there, or not what its name says.
+    """
+    if isinstance(value, (str, Path)):
+        value = _read(str(value))
     if isinstance(value, dict) and "input_data" in value:
         return value
     if hasattr(value, "to_frame") and not hasattr(value, "columns"):  # a Series: one row
-        value = value.to_frame().T
+        value = value.to_frame().T.infer_objects()
     if hasattr(value, "to_json") and hasattr(value, "columns"):
-        return {"input_data": json.loads(value.to_json(orient="split"))}
+        return {"input_data": json.loads(value.to_json(orient="split", date_format="iso"))}
     if hasattr(value, "tolist"):
         return {"input_data": value.tolist()}
     if isinstance(value, dict):
@@ -116,6 +181,41 @@ def body_of(value: Any) -> dict[str, Any]:
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         return {"input_data": _split(value)}
     return {"input_data": value}
+
+
+def _read(text: str) -> Any:
+    """What JSON text or a file says."""
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except ValueError as exc:
+            raise BadInput(f"this is not JSON: {exc}", """quote it: '{"x": 1}'""") from exc
+    reader = TABLES.get(Path(text).suffix.lower())
+    if reader is None or not Path(text).expanduser().is_file():
+        return _json_file(text)
+    import pandas as pd
+
+    try:
+        return getattr(pd, reader)(Path(text).expanduser())
+    except ValueError as exc:
+        raise BadInput(f"{text} cannot be read as a table: {exc}", "give a DataFrame") from exc
+
+
+def _shaped(answer: Any) -> Any:
+    """An answer as people go on with it."""
+    if not isinstance(answer, list) or not answer:
+        return answer
+    if all(isinstance(row, dict) for row in answer):
+        import pandas as pd
+
+        return pd.DataFrame(answer)
+    import numpy as np
+
+    try:
+        found = np.asarray(answer)
+    except ValueError:  # rows of different lengths
+        return answer
+    return answer if found.dtype == object else found
 
 
 def _split(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -128,80 +228,115 @@ def _split(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _json_file(name: str) -> Any:
     path = Path(name).expanduser()
     if not path.is_file():
-        raise BadInput(f"no such file: {name}", hint="give $variable, JSON, or a JSON file")
+        raise BadInput(f"no such file: {name}", hint="give $variable, JSON, or a JSON or CSV file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:
         raise BadInput(f"{name} is not JSON: {exc}", hint='{"input_data": …}') from exc
 
 
-def _score(session: Session, endpoint: str, body: Any, deployment: str) -> Any:
+def content_of(body: Any) -> str:
+    """A request as JSON; what is not a number is null, as in a DataFrame.
+
+    Raises: BadInput: something in it has no JSON.
+    """
     try:
-        content = json.dumps(body)
+        return json.dumps(body, default=_json_value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(json.loads(json.dumps(body, default=_json_value))))
     except TypeError as exc:
         raise BadInput(f"the value cannot be sent as JSON: {exc}", "send a DataFrame") from exc
+
+
+def _json_value(value: Any) -> Any:
+    """What NumPy, pandas and the calendar have instead of JSON's own values."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is none of its types")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def score(session: Session, endpoint: str, body: Any, deployment: str = "") -> Any:
+    """Ask an endpoint, or one of its deployments; returns what the JSON of the answer says.
+
+    Raises: BadInput: no JSON. NotFound: no such endpoint or deployment. Refused: as answered.
+    """
+    content = content_of(body)
     place = f"endpoint {endpoint}"
     known = place in session.cache
-    url, key = session.cache.get(place) or _door(session, endpoint)
-    headers = {"Authorization": f"Bearer {key.value}", "Content-Type": "application/json"}
-    if deployment:
-        headers["azureml-model-deployment"] = deployment
+    url, key = session.cache.get(place) or door(session, endpoint)
+    headers = headers_of(key, deployment)
     response = rest.raw(session, "POST", url, data=content, headers=headers)
     if response.status_code < 400:
         session.cache[place] = (url, key)
         return response.json()
     session.cache.pop(place, None)
     if known and response.status_code in {401, 404}:  # made anew since
-        return _score(session, endpoint, body, deployment)
+        return score(session, endpoint, body, deployment)
     error = rest.refusal(response.status_code, rest.message(response))
-    shown = f"%aml online-deployment get-logs -e {endpoint} -n {deployment or DEFAULT_DEPLOYMENT}"
-    listed = f"%aml online-deployment list -e {endpoint}"
+    shown = f"%aml endpoint logs {endpoint}" + (f" --deployment {deployment}" if deployment else "")
+    listed = f"%aml endpoint show {endpoint}"
     error.hint = listed if isinstance(error, NotFound) else shown
     raise error
 
 
-def _door(session: Session, endpoint: str) -> tuple[str, Secret]:
+def headers_of(key: Secret, deployment: str) -> dict[str, str]:
+    """Headers of a request for predictions."""
+    chosen = {"azureml-model-deployment": deployment} if deployment else {}
+    return {"Authorization": f"Bearer {key.value}", "Content-Type": "application/json", **chosen}
+
+
+def door(session: Session, endpoint: str) -> tuple[str, Secret]:
     """Where an endpoint is asked and the key to it."""
-    with client.calling(session, hint="%aml online-endpoint list") as ml:
+    with client.calling(session, hint=LIST) as ml:
         url = ml.online_endpoints.get(endpoint).scoring_uri
         keys = ml.online_endpoints.get_keys(endpoint)
     return url, Secret(getattr(keys, "primary_key", None) or keys.access_token)
 
 
-def _ensure_endpoint(session: Session, name: str, tell: Tell) -> dict[str, int]:
-    """Make the endpoint where there is none; returns the traffic it has."""
-    try:
-        with client.calling(session) as ml:
-            return dict(ml.online_endpoints.get(name).traffic or {})
-    except NotFound:
-        tell(f"endpoint {name} … ")
-    started = time.monotonic()
-    with client.calling(session) as ml:
-        made = client.sdk().entities.ManagedOnlineEndpoint(name=name, auth_mode="key")
-        ml.online_endpoints.begin_create_or_update(made).result()
-    tell(f"ready after {time.monotonic() - started:.0f} s\n")
-    return {}
-
-
-def _deploy(session: Session, tell: Tell, endpoint: str, name: str, **fields: Any) -> None:
-    try:
-        with client.calling(session) as ml:
-            make = client.sdk().entities.ManagedOnlineDeployment
-            made = make(name=name, endpoint_name=endpoint, **fields)
-            ml.online_deployments.begin_create_or_update(made).result()
-    except AmlError as error:
-        tell("failed\n")
-        raise DeploymentFailed(
-            str(error),
-            hint=f"%aml online-deployment get-logs -e {endpoint} -n {name}",
-            detail=_last_lines(session, endpoint, name),
-        ) from error
-
-
-def _last_lines(session: Session, endpoint: str, name: str) -> list[str]:
+def last_lines(session: Session, endpoint: str, name: str) -> list[str]:
     """What a failed deployment said last; nothing where it has no log."""
     try:
         text = get_logs(session, name=name, endpoint_name=endpoint)
     except AmlError:
         return []
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _follow(session: Session, tell: Tell, endpoint: str, texts: dict[str, Text]) -> None:
+    """Tell what deployments write from now on, each under its name."""
+    seen = {name: text.splitlines() for name, text in texts.items()}
+    for name, lines in seen.items():
+        tell("".join(f"{name}  {line}\n" for line in lines))
+    while True:
+        for name, lines in seen.items():
+            text = get_logs(session, name=name, endpoint_name=endpoint, lines=FOLLOWED)
+            found = text.splitlines()
+            tell("".join(f"{name}  {line}\n" for line in after(lines, found)))
+            seen[name] = found
+        time.sleep(FOLLOW_SECONDS)
+
+
+def after(before: list[str], now: list[str]) -> list[str]:
+    """The lines of a log's end that have come since an earlier look at its end."""
+    if now[: len(before)] == before:
+        return now[len(before) :]
+    for size in range(min(len(before), len(now)), 0, -1):
+        starts = range(len(now) - size, -1, -1)
+        match = next((at for at in starts if now[at : at + size] == before[-size:]), None)
+        if match is not None:
+            return now[match + size :]
+    return now
+
+
+def _headed(name: str, text: str, names: list[str]) -> str:
+    return text if len(names) == 1 else f"── {name} ──\n{text}"

@@ -24,6 +24,9 @@ SETTINGS = {
     "instance_type": Setting(
         "Standard_DS3_v2", "AML_INSTANCE_TYPE", "machine of a deployment that names none", str
     ),
+    "compute": Setting(
+        "cpu-cluster", "AML_COMPUTE", "compute of a batch deployment that names none", str
+    ),
     "max_results": Setting(50, "AML_MAX_RESULTS", "rows of a list, without --max-results", int),
     "poll_seconds": Setting(
         0.15,

@@ -67,17 +67,6 @@ def test_from_a_job_to_an_answer(aml, shell, capsys, fails):
     assert isinstance(fails("invoke line-endpoint $value"), NotFound)
 
 
-def test_a_job_without_a_model_cannot_be_registered(aml, fails):
-    job = aml("job", "print('nothing')")
-    error = fails(f"register {job.name} --name m")
-
-    assert isinstance(error, BadInput) and "log_artifacts" in error.hint
-
-
-def test_an_unknown_job_cannot_be_registered(fails):
-    assert isinstance(fails("register nothing --name m"), NotFound)
-
-
 def test_an_unknown_model_cannot_be_deployed(fails):
     assert isinstance(fails("deploy nothing:1 --endpoint e"), NotFound)
 

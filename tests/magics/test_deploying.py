@@ -1,0 +1,296 @@
+"""Models deployed: what is planned, what is asked before traffic, shares, failures, clean-up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from aml_magics import deploying, traffic
+from aml_magics.errors import (
+    AmlError,
+    BadCommand,
+    BadInput,
+    DeploymentFailed,
+    NotFound,
+    Refused,
+)
+
+MODELS = """
+import mlflow, pandas as pd
+from sklearn.linear_model import LinearRegression
+X = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
+signature = mlflow.models.infer_signature(X, [0.0])
+for name, slope in (("double", 2), ("treble", 3)):
+    model = LinearRegression().fit(X, [0, slope, 2 * slope])
+    mlflow.sklearn.save_model(model, name, signature=signature, input_example=X.tail(2))
+    mlflow.log_artifacts(name, name)
+class Broken(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        import no_such_package
+    def predict(self, context, model_input):
+        return model_input
+class Fussy(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input):
+        raise ValueError("never today")
+for name, model in (("broken", Broken()), ("fussy", Fussy())):
+    mlflow.pyfunc.save_model(name, python_model=model, signature=signature)
+    mlflow.log_artifacts(name, name)
+Fussy.predict = lambda self, context, model_input: model_input
+"""
+SCRIPT = """
+import json, os
+def init():
+    global factor
+    with open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "factor.txt")) as file:
+        factor = float(file.read()) * float(os.environ["SCALE"])
+def run(data):
+    return [factor * value for value in json.loads(data)["input_data"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def registered():
+    return set()
+
+
+@pytest.fixture
+def models(aml, workspace, registered):
+    """Two models of one input, one that does not load, one that answers nothing."""
+    if workspace not in registered:
+        job = aml("job", MODELS)
+        for name in ("double", "treble", "broken", "fussy"):
+            aml(f"register {job.name} --artifact {name} --alias champion")
+        registered.add(workspace)
+
+
+@pytest.fixture
+def endpoint(aml, models, request):
+    """Name of an endpoint of the test's own, which is gone when it ends."""
+    name = "e-" + "".join(c for c in request.node.name.lower() if c.isalnum())[5:30]
+    yield name
+    if name in list(aml("online-endpoint list")["name"]):
+        aml(f"endpoint delete {name} --yes")
+
+
+def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell):
+    first = aml(f"deploy double@champion --endpoint {endpoint}")
+    told = capsys.readouterr().out
+    assert first.traffic == {"blue": 100}
+    assert "asked with its input example: it answers" in told
+    assert f"online-endpoint delete -n {endpoint} --yes" in told
+
+    second = aml(f"deploy treble --endpoint {endpoint} --deployment green --traffic 10")
+    assert second.traffic == {"blue": 90, "green": 10}
+    shown = repr(aml(f"endpoint show {endpoint}"))
+    assert "90 %  double:1  Succeeded" in shown and "10 %  treble:1  Succeeded" in shown
+
+    assert aml(f"traffic {endpoint} blue=0 green=100").traffic["green"] == 100
+    shell.user_ns["rows"] = pd.DataFrame({"x": [1.0]})
+    assert aml(f"invoke {endpoint} $rows") == pytest.approx([3.0])
+    assert aml(f"invoke {endpoint} $rows -d blue") == pytest.approx([2.0])
+    assert aml(f"invoke {endpoint}") == pytest.approx([3.0, 6.0])  # the model's own example
+
+    back = aml(f"rollback {endpoint}").traffic
+    assert back["blue"] == 90 and back["green"] == 10
+    assert aml(f"rollback {endpoint}").traffic["green"] == 100
+
+    mirrored = aml(f"traffic {endpoint} green=100 --mirror blue=10")
+    assert mirrored.mirror_traffic == {"blue": 10}
+    assert not aml(f"traffic {endpoint} --mirror blue=0").mirror_traffic
+
+    capsys.readouterr()
+    table = aml(f"endpoint test {endpoint} --rows 40 --concurrency 4")
+    assert "40 requests in" in capsys.readouterr().out
+    assert list(table.index) == ["200"] and table.requests["200"] == 40
+    assert 0 < table.p50_ms["200"] <= table.p99_ms["200"] <= table.max_ms["200"]
+
+    logs = aml(f"endpoint logs {endpoint}")
+    assert "── blue ──" in logs and "── green ──" in logs
+    assert aml(f"endpoint logs {endpoint} --deployment green") in logs
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(aml, models):
+    text = aml("deploy double --env-var A=1 --instance-count 2 --dry-run")
+
+    endpoint, deployment = yaml.safe_load_all(text)
+    assert endpoint == {"name": "double", "auth_mode": "key"}
+    assert deployment["environment_variables"] == {"A": "1"}
+    assert (deployment["endpoint_name"], deployment["instance_count"]) == ("double", 2)
+    assert "traffic: none → {'blue': 100}" in text
+    assert "double" not in list(aml("online-endpoint list")["name"])
+
+
+def test_what_does_not_load_says_why_and_what_is_left(fails, endpoint):
+    error = fails(f"deploy broken --endpoint {endpoint}")
+
+    assert isinstance(error, DeploymentFailed)
+    assert "no package no_such_package" in error.hint
+    assert f"endpoint logs {endpoint} --deployment blue" in error.hint
+    assert f"endpoint delete {endpoint} --yes" in error.hint
+    assert "no_such_package" in "\n".join(error.detail)
+
+
+def test_what_does_not_answer_its_example_gets_no_traffic(aml, fails, endpoint, job_of_example):
+    error = fails(f"deploy silent --endpoint {endpoint}")
+
+    assert isinstance(error, DeploymentFailed) and "gets no traffic" in str(error)
+    assert not aml(f"endpoint show {endpoint}").traffic.get("blue")
+
+
+@pytest.fixture
+def job_of_example(aml, models):
+    """A model `silent`, which fails for its own input example."""
+    job = aml(
+        "job",
+        "import json, mlflow, pandas as pd\nfrom pathlib import Path\n"
+        "from sklearn.linear_model import LinearRegression\n"
+        "X = pd.DataFrame({'x': [0.0, 1.0]})\n"
+        "signature = mlflow.models.infer_signature(X, [0.0])\n"
+        "model = LinearRegression().fit(X, [0, 1])\n"
+        "mlflow.sklearn.save_model(model, 'silent', signature=signature, input_example=X)\n"
+        "example = {'dataframe_split': {'columns': ['y'], 'data': [[1.0]]}}\n"
+        "Path('silent/serving_input_example.json').write_text(json.dumps(example))\n"
+        "mlflow.log_artifacts('silent', 'silent')\n",
+    )
+    return aml(f"register {job.name}")
+
+
+def test_a_row_made_from_the_signature_decides_nothing(aml, endpoint, capsys):
+    made = aml(f"deploy fussy --endpoint {endpoint}")
+
+    assert "made from its signature: " in capsys.readouterr().out
+    assert made.traffic == {"blue": 100}
+
+
+def test_a_scoring_script_serves_what_is_no_mlflow_model(aml, endpoint):
+    Path("factor.txt").write_text("3")
+    Path("src").mkdir()
+    Path("src/score.py").write_text(SCRIPT)
+    aml("register factor.txt --name factor")
+    aml(
+        f"deploy factor --endpoint {endpoint} --code src --scoring-script score.py "
+        "--env-var SCALE=2 --environment azureml://registries/azureml/environments/sklearn-1.5/labels/latest"
+    )
+    assert aml(f"invoke {endpoint} '[1, 2]'") == pytest.approx([6.0, 12.0])
+
+
+REFUSED = {
+    "an unknown model": ("deploy nothing --endpoint some", NotFound),
+    "an unknown version": ("deploy double:77 --endpoint some", NotFound),
+    "an unknown alias": ("deploy double@none --endpoint some", NotFound),
+    "a short name": ("deploy double --endpoint e", BadInput),
+    "a name with _": ("deploy double --endpoint a_b_c", BadInput),
+    "a name of 33": (f"deploy double --endpoint {'a' * 33}", BadInput),
+    "traffic of words": ("deploy double --endpoint some --traffic most", BadCommand),
+    "too much traffic": ("deploy double --endpoint some --traffic 101", BadCommand),
+    "a first one with a part": ("deploy double --endpoint some --traffic 10", BadCommand),
+    "a script without code": ("deploy double --endpoint some --scoring-script s.py", BadCommand),
+    "a typo": ("deploy double --enpoint some", BadCommand),
+    "shares of 90": ("traffic some blue=90", BadCommand),
+    "shares of 110": ("traffic some blue=100 green=10", BadCommand),
+    "no share": ("traffic some blue", BadCommand),
+    "half a percent": ("traffic some blue=99.5 green=0.5", BadCommand),
+    "traffic of nothing": ("traffic some blue=100", NotFound),
+    "back on nothing": ("rollback some", NotFound),
+    "asking nobody": ("invoke some '[1]'", NotFound),
+    "no JSON": ("invoke some '[1'", BadInput),
+    "no file": ("invoke some table.csv", BadInput),
+    "a test of nobody": ("endpoint test some", NotFound),
+    "a test by none": ("endpoint test some --concurrency 0", BadCommand),
+    "logs of nobody": ("endpoint logs some", NotFound),
+    "to delete without yes": ("endpoint delete some", BadCommand),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_and_nothing_is_made(aml, models, fails, name):
+    line, kind = REFUSED[name]
+    assert isinstance(fails(line), kind)
+    assert not set(aml("online-endpoint list")["name"]) & {"some", "e", "a_b_c", "a" * 33}
+
+
+ASKED = {
+    "other columns": pd.DataFrame({"y": [1.0]}),
+    "text for numbers": pd.DataFrame({"x": ["a"]}),
+    "no columns": pd.DataFrame(),
+    "something else": {"input_data": "text"},
+}
+
+
+def test_what_an_endpoint_cannot_use_is_refused_as_it_answers(aml, fails, endpoint, shell):
+    aml(f"deploy double --endpoint {endpoint}")
+    for what, value in ASKED.items():
+        shell.user_ns["value"] = value
+        error = fails(f"invoke {endpoint} $value")
+        assert isinstance(error, Refused) and "endpoint logs" in error.hint, what
+    assert isinstance(fails(f"invoke {endpoint} '[[1]]' -d green"), NotFound)
+    unknown = fails(f"traffic {endpoint} blue=50 gren=50")
+    assert "gren" in str(unknown) and "it has blue" in unknown.hint
+    assert "not changed before" in str(fails(f"rollback {endpoint}"))
+    assert isinstance(fails(f"online-deployment delete -n blue -e {endpoint} --yes"), AmlError)
+    assert aml(f"endpoint show {endpoint}").traffic == {"blue": 100}
+
+
+SHARES = [
+    ({"blue": 100}, 10, {"blue": 90, "green": 10}),
+    ({"blue": 50, "red": 50}, 1, {"blue": 50, "red": 49, "green": 1}),
+    ({"blue": 33, "red": 33, "green": 34}, 0, {"blue": 50, "red": 50, "green": 0}),
+    ({"blue": 100, "red": 0}, 100, {"blue": 0, "green": 100}),
+    ({}, 100, {"green": 100}),
+]
+
+
+@pytest.mark.parametrize(("before", "percent", "after"), SHARES)
+def test_a_share_is_taken_from_the_others_as_they_have_it(before, percent, after):
+    assert traffic.with_share(before, "green", percent) == after
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("breast-cancer", "breast-cancer"),
+        ("My_Model.v2", "my-model-v2"),
+        ("2nd", "m-2nd"),
+        ("m", "m-endpoint"),
+        ("x" * 60, "x" * 32),
+        ("a" * 31 + "_b", "a" * 31),
+    ],
+)
+def test_an_endpoint_is_named_after_its_model(model, name):
+    assert deploying.default_name(model) == name
+    deploying.check_name(name)
+
+
+def test_numbers_dates_and_what_is_missing_are_sent(aml, endpoint, shell):
+    aml(f"deploy double --endpoint {endpoint}")
+    shell.user_ns["row"] = {"x": np.float64(2)}
+    assert aml(f"invoke {endpoint} $row") == pytest.approx([4.0])
+    pd.DataFrame({"x": [3.0, 4.0]}).to_csv("new.csv", index=False)
+    assert aml(f"invoke {endpoint} new.csv") == pytest.approx([6.0, 8.0])
+    shell.user_ns["series"] = pd.Series({"x": 5.0})
+    assert aml(f"invoke {endpoint} $series") == pytest.approx([10.0])
+
+
+def test_a_batch_endpoint_gives_its_predictions_as_a_table(aml, models):
+    pd.DataFrame({"x": [3.0, 4.0]}).to_csv("new.csv", index=False)
+    endpoint = aml("batch deploy double")
+    assert (endpoint.name, endpoint.defaults["deployment_name"]) == ("double-batch", "blue")
+    table = aml("batch invoke double-batch new.csv")
+
+    assert list(table.prediction) == pytest.approx([6.0, 8.0])
+    assert list(table.file) == ["new.csv", "new.csv"]
+    assert aml(f"job show {table.attrs['job']}").status == "Completed"
+    aml("batch-endpoint delete -n double-batch --yes")
+
+
+def test_a_model_that_is_not_mlflows_needs_a_script(aml, fails):
+    Path("weights.txt").write_text("1")
+    aml("register weights.txt")
+    for line in ("deploy weights", "batch deploy weights"):
+        assert "no MLflow model" in str(fails(line))
+    assert json.loads(aml("online-endpoint list -O json")) == []
