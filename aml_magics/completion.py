@@ -44,7 +44,9 @@ COLLECTIONS = {
     "serverless-endpoint": "serverlessEndpoints",
     "endpoint": "onlineEndpoints",
     "endpoint_name": "onlineEndpoints",
+    "source": "jobs",
 }
+OF_ENDPOINT = {"deployment": "", "shares": "=", "mirror": "="}  # → what follows a name
 FRESH_SECONDS = 10.0
 WAIT_SECONDS = 0.2  # a near workspace has answered by then; front ends give up after 1
 NAMES = 100  # at most so many of a collection
@@ -71,8 +73,8 @@ def _candidates(before: list[str], word: str) -> list[str]:
     flags = (*flags_of(command), *parse_flags(SHARED))
     last = next((f for f in flags if before and before[-1] in f.names), None)
     if last is not None and last.kind in {"value", "many"}:
-        return _values(command, last, word)
-    names = _names(command, command.words[0].rstrip("+=")) if command.words else []
+        return _values(command, last, word, before)
+    names = _names(command, _bare(command, before), before) if command.words else []
     if names and not word.startswith("-"):
         return names
     return sorted(name for flag in flags for name in flag.names if name.startswith("--"))
@@ -103,12 +105,20 @@ def _next_words(before: list[str]) -> list[str]:
     return sorted({verb.partition(" ")[0] for verb in rest})
 
 
-def _values(command: Command, flag: Flag, word: str) -> list[str]:
+def _bare(command: Command, before: list[str]) -> str:
+    """The parameter that a bare word fills next."""
+    rest = before[len(command.name.split()) :]
+    words = [word.rstrip("+=") for word in command.words]
+    is_first = not rest or rest[0].startswith("-")
+    return words[0] if is_first or len(words) == 1 else words[1]
+
+
+def _values(command: Command, flag: Flag, word: str, before: list[str]) -> list[str]:
     if flag.choices:
         return list(flag.choices)
     if flag.names[0] in PATH_FLAGS:
         return _files(word)
-    return _names(command, flag.key)
+    return _names(command, flag.key, before)
 
 
 def _files(word: str) -> list[str]:
@@ -121,9 +131,13 @@ def _files(word: str) -> list[str]:
     return [f"{folder}{path.name}{'/' if path.is_dir() else ''}" for path in found]
 
 
-def _names(command: Command, key: str) -> list[str]:
+def _names(command: Command, key: str, before: list[str]) -> list[str]:
     """Names in the workspace that a parameter takes."""
     group = command.name.partition(" ")[0]
+    if key in OF_ENDPOINT and group != "batch":
+        return [f"{name}{OF_ENDPOINT[key]}" for name in _deployments(command, before)]
+    if group == "batch" and key == "endpoint":
+        group, key = "batch-endpoint", "name"
     if command.name in {"job create", "register"} and key == "name":
         return []  # a new name
     if group == "batch-deployment" and key == "endpoint_name":
@@ -131,6 +145,17 @@ def _names(command: Command, key: str) -> list[str]:
     place = COLLECTIONS.get(group if key == "name" else key)
     session = sessions.active()
     return live_names(session, place) if place and session else []
+
+
+def _deployments(command: Command, before: list[str]) -> list[str]:
+    """Deployments of the endpoint that the line names."""
+    session, rest = sessions.active(), before[len(command.name.split()) :]
+    flags = [
+        word for word, flag in zip(rest[1:], rest, strict=False) if flag in {"-e", "--endpoint"}
+    ]
+    named = flags if command.words[:1] != ("endpoint",) else rest
+    place = f"onlineEndpoints/{named[0]}/deployments" if named else ""
+    return live_names(session, place) if session and place else []
 
 
 def live_names(session: Session, collection: str) -> list[str]:

@@ -315,15 +315,18 @@ def last_lines(session: Session, endpoint: str, name: str) -> list[str]:
 def _follow(session: Session, tell: Tell, endpoint: str, texts: dict[str, Text]) -> None:
     """Tell what deployments write from now on, each under its name."""
     seen = {name: text.splitlines() for name, text in texts.items()}
-    for name, lines in seen.items():
-        tell("".join(f"{name}  {line}\n" for line in lines))
+    new = seen
     while True:
-        for name, lines in seen.items():
-            text = get_logs(session, name=name, endpoint_name=endpoint, lines=FOLLOWED)
-            found = text.splitlines()
-            tell("".join(f"{name}  {line}\n" for line in after(lines, found)))
-            seen[name] = found
+        for name, lines in new.items():
+            if lines:
+                tell("".join(f"{name}  {line}\n" for line in lines))
         time.sleep(FOLLOW_SECONDS)
+        looks = {
+            name: get_logs(session, name=name, endpoint_name=endpoint, lines=FOLLOWED).splitlines()
+            for name in seen
+        }
+        new = {name: after(seen[name], lines) for name, lines in looks.items()}
+        seen = looks
 
 
 def after(before: list[str], now: list[str]) -> list[str]:

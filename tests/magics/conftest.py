@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
@@ -92,3 +93,15 @@ def fails(aml: Aml) -> Callable[..., AmlError]:
         return caught.value
 
     return run
+
+
+@pytest.fixture
+def complete(shell: InteractiveShell) -> Callable[[str], list[str]]:
+    """What is offered for a text that ends where the cursor is."""
+
+    def offered(text: str) -> list[str]:
+        with provisionalcompleter():
+            found = shell.Completer.completions(text, len(text))
+            return [item.text for item in found if item.type == "aml"]
+
+    return offered

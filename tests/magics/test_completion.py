@@ -6,18 +6,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from IPython.core.completer import provisionalcompleter
-
-
-@pytest.fixture
-def complete(shell):
-    def offered(text):
-        with provisionalcompleter():
-            found = shell.Completer.completions(text, len(text))
-            return [item.text for item in found if item.type == "aml"]
-
-    return offered
-
 
 # text → what is offered among the rest
 OFFERED = {

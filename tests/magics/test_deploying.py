@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from aml_magics import deploying, traffic
+from aml_magics import deploying, endpoints, session, traffic
 from aml_magics.errors import (
     AmlError,
     BadCommand,
@@ -77,7 +78,7 @@ def endpoint(aml, models, request):
         aml(f"endpoint delete {name} --yes")
 
 
-def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell):
+def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell, complete):
     first = aml(f"deploy double@champion --endpoint {endpoint}")
     told = capsys.readouterr().out
     assert first.traffic == {"blue": 100}
@@ -109,9 +110,40 @@ def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell):
     assert list(table.index) == ["200"] and table.requests["200"] == 40
     assert 0 < table.p50_ms["200"] <= table.p99_ms["200"] <= table.max_ms["200"]
 
+    assert complete(f"%aml traffic {endpoint} b") == ["blue="]
+    assert complete(f"%aml invoke {endpoint} $rows -d g") == ["green"]
+    assert complete(f"%aml deploy double -e {endpoint} -d g") == ["green"]
+
     logs = aml(f"endpoint logs {endpoint}")
     assert "── blue ──" in logs and "── green ──" in logs
     assert aml(f"endpoint logs {endpoint} --deployment green") in logs
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "new"),
+    [
+        ([], ["a"], ["a"]),
+        (["a", "b"], ["a", "b", "c"], ["c"]),
+        (["a", "b"], ["b", "c"], ["c"]),
+        (["a", "a"], ["a", "a", "a"], ["a"]),
+        (["a", "b"], ["a", "b"], []),
+        (["a"], ["x", "y"], ["x", "y"]),
+    ],
+)
+def test_lines_of_a_followed_log_are_told_once(before, now, new):
+    assert endpoints.after(before, now) == new
+
+
+def test_a_log_is_followed_until_interrupted(aml, endpoint):
+    aml(f"deploy double --endpoint {endpoint}")
+    told = []
+
+    def tell(text):
+        told.append(text)
+        signal.raise_signal(signal.SIGINT)
+
+    done = endpoints.logs(session.current(), tell=tell, endpoint=endpoint, follow=True)
+    assert "not following" in repr(done) and told[0].startswith("blue  ")
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(aml, models):
