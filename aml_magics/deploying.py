@@ -91,7 +91,7 @@ def deploy(
     fields: dict[str, Any] = {
         "name": deployment,
         "endpoint_name": endpoint or default_name(registered.name),
-        "model": registered.id,
+        "model": f"azureml:{registered.name}:{registered.version}",
         "instance_type": instance_type or settings.get("instance_type"),
         "instance_count": instance_count,
         "environment_variables": documents.assignments(env_var, "--env-var"),
@@ -111,7 +111,8 @@ def deploy(
     if plan.after.get(deployment):
         _ask(session, tell, plan, registered)
     made = _share(session, plan)
-    tell(f"delete it: %aml online-endpoint delete -n {plan.endpoint} --yes\n")
+    if plan.is_new:
+        tell(f"delete it: %aml endpoint delete {plan.endpoint} --yes\n")
     return made
 
 

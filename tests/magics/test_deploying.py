@@ -83,7 +83,7 @@ def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell, complete):
     told = capsys.readouterr().out
     assert first.traffic == {"blue": 100}
     assert "asked with its input example: it answers" in told
-    assert f"online-endpoint delete -n {endpoint} --yes" in told
+    assert f"%aml endpoint delete {endpoint} --yes" in told
 
     second = aml(f"deploy treble --endpoint {endpoint} --deployment green --traffic 10")
     assert second.traffic == {"blue": 90, "green": 10}

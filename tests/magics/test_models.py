@@ -60,7 +60,7 @@ def test_an_alias_moves_to_the_version_registered_last(aml, job):
     for version in ("1", "2"):
         aml(f"register {job} --artifact logged --name moved --alias champion")
         plan = aml("deploy moved@champion --dry-run")
-        assert f"moved/versions/{version}" in plan
+        assert f"model: azureml:moved:{version}" in plan
 
 
 def test_a_model_without_signature_is_refused_unless_that_is_wanted(aml, job, fails):
