@@ -14,8 +14,9 @@ from aml_magics.errors import BadCommand
 from aml_magics.records import Secret, Text, brief
 
 LIVE = {  # what is shown live, and by what
-    ("aml_magics.runs", "Comparison"): "show_comparison",
-    ("aml_magics.jobs", "Job"): "show_job",
+    ("aml_magics.runs", "Comparison"): "forms:show_comparison",
+    ("aml_magics.endpoints", "Endpoint"): "forms:show_endpoint",
+    ("aml_magics.jobs", "Job"): "live:show_job",
 }
 
 
@@ -44,7 +45,8 @@ def looked_at(shell: Any) -> bool:
 
 
 def _show(function: str, result: Any) -> None:
-    getattr(import_module("aml_magics.live"), function)(result)
+    module, _, name = function.partition(":")
+    getattr(import_module(f"aml_magics.{module}"), name)(result)
 
 
 def shaped(result: Any, query: str = "", form: str = "") -> Any:

@@ -28,8 +28,11 @@ TABLES = {".csv": "read_csv", ".parquet": "read_parquet"}  # of pandas
 class Endpoint(Fields):
     """An online endpoint with its deployments: ``deployments`` has a dict for each."""
 
-    def __init__(self, data: dict[str, Any], deployments: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, session: Session, data: dict[str, Any], deployments: list[dict[str, Any]]
+    ) -> None:
         super().__init__(f"endpoint {data['name']}", {**data, "deployments": deployments})
+        self.session = session
 
     def _rows(self) -> list[Row]:
         fields = ("provisioning_state", "scoring_uri", "auth_mode")
@@ -59,7 +62,7 @@ def show(session: Session, *, endpoint: str) -> Endpoint:
     with client.calling(session, hint=LIST) as ml:
         data = plain(ml.online_endpoints.get(endpoint))
         found = [plain(one) for one in ml.online_deployments.list(endpoint)]
-    return Endpoint(data, sorted(found, key=lambda one: str(one["name"])))
+    return Endpoint(session, data, sorted(found, key=lambda one: str(one["name"])))
 
 
 def delete(session: Session, *, endpoint: str, yes: bool = False) -> Done:

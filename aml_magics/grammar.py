@@ -190,6 +190,11 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
         raise BadCommand(f"'{command.name}' does not take '{plain(bare[0])}'", hint=usage(command))
 
 
+def parameters(run: Any) -> frozenset[str]:
+    """Names of what a command's function takes."""
+    return frozenset(signature(run).parameters)
+
+
 def _check_required(command: Command, options: dict[str, Any]) -> None:
     accepted = signature(function(command)).parameters
     missing = [f.names[0] for f in command.flags if f.required and f.key not in options]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aml_widgets.cards import Reading
     from aml_widgets.compare import Compare
     from aml_widgets.curves import Curve
+    from aml_widgets.forms import Desk
     from aml_widgets.job_card import JobCard
 
 FILES = 200  # of a run that are listed
@@ -27,10 +28,21 @@ POINTS = 200  # of a curve on a card
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def show_comparison(found: runs.Comparison) -> None:
-    """The static form, which the saved notebook keeps, and the live view over it."""
+def show_comparison(found: runs.Comparison, desk: Desk | None = None) -> None:
+    """The static form, which the saved notebook keeps, and the live view over it.
+
+    Args: desk: who answers the forms that a run's row opens.
+    """
     found._ipython_display_()
-    _display(comparison(found), f"live comparison of {len(found.rows)} runs")
+    _display(comparison(found, desk), f"live comparison of {len(found.rows)} runs")
+
+
+def show_over(record: Record, widget: Any, text: str) -> None:
+    """A record, which the saved notebook keeps, and a live view over it."""
+    from IPython.display import display
+
+    display(_forms(record), raw=True)
+    _display(widget, text)
 
 
 def show_job(job: jobs.Job) -> None:
@@ -63,7 +75,7 @@ def _forms(record: Record) -> dict[str, str]:
     }
 
 
-def comparison(found: runs.Comparison) -> Compare:
+def comparison(found: runs.Comparison, desk: Desk | None = None) -> Compare:
     """The widget of a comparison."""
     from aml_widgets.compare import Compare, Source
 
@@ -77,6 +89,7 @@ def comparison(found: runs.Comparison) -> Compare:
         reader(session),
         lambda run: files(session, run),
         lambda run, path: read(session, run, path),
+        desk,
     )
     metrics = {key for row in found.rows for key, value in row.items() if isinstance(value, float)}
     goals = {key: runs.guess_goal(key) for key in metrics} | {found.metric: found.goal}

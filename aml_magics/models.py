@@ -136,8 +136,8 @@ def set_alias(session: Session, name: str, alias: str, version: str) -> None:
 
     Raises: Refused: the registry has no aliases.
     """
-    with _registry(session) as registry:
-        registry.set_registered_model_alias(name, alias, version)
+    with registry(session) as known:
+        known.set_registered_model_alias(name, alias, version)
 
 
 def versioned(session: Session, text: str) -> str:
@@ -150,14 +150,14 @@ def versioned(session: Session, text: str) -> str:
         return text
     shown = f"%aml model list -n {name}"
     try:
-        with _registry(session, shown) as registry:
-            return f"{name}:{registry.get_model_version_by_alias(name, alias).version}"
+        with registry(session, shown) as known:
+            return f"{name}:{known.get_model_version_by_alias(name, alias).version}"
     except Refused as error:  # MLflow calls it a wrong parameter
         raise NotFound(f"model {name} has no alias '{alias}'", shown) from error
 
 
 @contextmanager
-def _registry(session: Session, hint: str = "") -> Iterator[Any]:
+def registry(session: Session, hint: str = "") -> Iterator[Any]:
     """MLflow's registry of the workspace, which has the aliases."""
     with client.quiet(), client.translating(hint):
         from mlflow import MlflowClient  # type: ignore[attr-defined, unused-ignore]

@@ -2,7 +2,7 @@
 import { build } from "esbuild";
 
 await build({
-  entryPoints: ["src/compare.ts", "src/job_card.ts", "src/compare.css", "src/job_card.css"],
+  entryPoints: ["compare", "forms", "job_card"].flatMap((name) => [`src/${name}.ts`, `src/${name}.css`]),
   outdir: "aml_widgets/static",
   bundle: true,
   minify: true,

@@ -10,6 +10,7 @@ import anywidget
 import traitlets as t
 
 from aml_widgets import curves, tables
+from aml_widgets.forms import WISHES, Desk
 
 STATIC = Path(__file__).parent / "static"
 # What a notebook saves of runs and curves; while there is a kernel the view asks it for the rest.
@@ -28,16 +29,19 @@ class Source:
         history: Callable[[Sequence[str], str], Sequence[curves.Curve]],
         files: Callable[[str], Sequence[str]],
         read: Callable[[str, str], bytes],
+        desk: Desk | None = None,
     ) -> None:
         """Name the calls.
 
         Args: rows: the runs as they are now. history: the curves of runs and a metric.
-            files: paths of a run's artifacts. read: the bytes of one.
+            files: paths of a run's artifacts. read: the bytes of one. desk: who answers the forms
+            that a run's row opens; without it there are none.
         """
         self.rows = rows
         self.history = history
         self.files = files
         self.read = read
+        self.desk = desk
 
 
 class Compare(anywidget.AnyWidget):
@@ -86,13 +90,16 @@ class Compare(anywidget.AnyWidget):
 
     def _answer(self, _: Any, wish: dict[str, Any], __: Any) -> None:
         """Do what the view asks for; an error is told where it was asked."""
+        if wish["want"] in WISHES and self._source.desk:
+            self._source.desk.answer(wish, self.send)
+            return
         try:
             getattr(self, f"_send_{wish['want']}")(wish)
         except Exception as exc:  # anything: else the click would seem to do nothing
             self.send({"kind": "error", "wish": wish, "text": str(exc)})
 
     def _send_alive(self, _wish: Mapping[str, Any]) -> None:
-        self.send({"kind": "alive"})
+        self.send({"kind": "alive", "forms": self._source.desk is not None})
         if len(self._rows) > len(self.table["runs"]):
             self._send_table()
 

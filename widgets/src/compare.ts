@@ -3,6 +3,8 @@ import { artifacts, type Artifacts } from "./artifacts";
 import { Chart } from "./chart";
 import { lineOf } from "./curves";
 import { bytes, curvesOf, runsOf, type Column, type Curve, type Run } from "./data";
+import { deployRun, register } from "./deploy_forms";
+import { Desk } from "./desk";
 import { codeLine, download, h, hideStatic, onTheme } from "./dom";
 import { choice, parallel, scatter } from "./figures";
 import { compareLine, csv, withFound } from "./lines";
@@ -20,7 +22,9 @@ class Compare {
   private asked = new Set<string>();
   private view: View;
   private alive = false;
-  private readonly table = new Table({ change: (part) => this.change(part), hover: (run) => this.hover(run) });
+  private readonly table = new Table({ change: (part) => this.change(part), hover: (run) => this.hover(run), form: (form, run) => this.form(form, run) });
+  private readonly forms = h("div");
+  private readonly desk = new Desk((wish) => ask(this.model, wish));
   private readonly chart = new Chart();
   private readonly panel = h("div", { role: "tabpanel", class: "aml-panel", id: `aml-${Math.random().toString(36).slice(2)}` });
   private readonly tabs = h("div", { role: "tablist", class: "aml-tabs", "aria-label": "charts" });
@@ -43,7 +47,7 @@ class Compare {
     this.listen = listening(model);
     this.listen.on("msg:custom", (content: any, buffers: DataView[]) => this.hear(content, buffers));
     el.classList.add("aml-widget", "aml-compare");
-    el.append(this.bar, this.table.element, this.tabs, this.panel, this.line.element);
+    el.append(this.bar, this.table.element, this.forms, this.tabs, this.panel, this.line.element);
     this.load(model.get("table"), model.get("numbers"));
     this.keep(curvesOf(model.get("series"), bytes(model.get("points"))));
     this.controls();
@@ -104,7 +108,8 @@ class Compare {
   }
 
   private hear(content: any, buffers: DataView[]): void {
-    if (content.kind === "alive") this.revive();
+    if (this.desk.hear(content)) return;
+    if (content.kind === "alive") this.revive(content.forms);
     if (content.kind === "error") this.say(content.text);
     if (content.kind === "curves") {
       this.keep(curvesOf(content.series, bytes(buffers[0])));
@@ -120,12 +125,21 @@ class Compare {
   }
 
   /** A kernel answers: what is saved is an overview, so ask for the whole curves. */
-  private revive(): void {
+  private revive(forms: boolean): void {
     if (this.alive) return;
     this.alive = true;
+    this.table.forms = forms;
     this.el.dataset["alive"] = "";
-    this.want();
+    this.draw();
     this.controls();
+  }
+
+  /** Open a form for a run below the table; the same button closes it. */
+  private form(form: "register" | "deploy", run: string): void {
+    const what = `${form} ${run}`;
+    const isOpen = this.forms.dataset["form"] === what;
+    this.forms.dataset["form"] = isOpen ? "" : what;
+    this.forms.replaceChildren(...(isOpen ? [] : [form === "register" ? register(this.desk, run) : deployRun(this.desk, run)]));
   }
 
   private want(): void {

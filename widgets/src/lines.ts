@@ -7,7 +7,7 @@ export interface Origin {
   runs?: string[]; // as they were named; empty: the newest of the experiment
 }
 
-const BARE = /^[A-Za-z0-9_.:@/+-]+$/;
+const BARE = /^[A-Za-z0-9_.:@/+=-]+$/;
 
 /** A word as the magic reads it: quoted when it has to be; its splitter knows no escapes. */
 export function quoted(word: string): string {

@@ -9,6 +9,7 @@ const ROWS = 200; // shown at first: the browser lays out no more without being 
 interface Acts {
   change: (part: Partial<View>) => void;
   hover: (run: string) => void;
+  form: (form: "register" | "deploy", run: string) => void;
 }
 
 export class Table {
@@ -16,6 +17,7 @@ export class Table {
   private limit = ROWS;
   private few = true;
   private stars = new Map<string, string>();
+  forms = false; // whether somebody answers them
 
   constructor(private readonly acts: Acts) {}
 
@@ -98,10 +100,17 @@ export class Table {
         { class: "aml-acts" },
         h("input", { type: "checkbox", checked: !hidden, onchange: hide, "aria-label": `draw ${run.name}`, title: "draw or hide", "data-focus": `hide ${run.id}` }),
         h("button", { type: "button", "aria-pressed": String(pinned), onclick: pin, title: "compare the others with this run", "aria-label": `baseline ${run.name}`, "data-focus": `pin ${run.id}` }, pinned ? "◆" : "◇"),
+        this.forms && this.opens("register", "Register…", run),
+        this.forms && this.opens("deploy", "Deploy…", run),
       ),
       h("th", { scope: "row", title: run.id }, swatch(run.index, this.few), run.name),
       ...columns.map((column) => this.cell(run, column, base)),
     );
+  }
+
+  private opens(form: "register" | "deploy", label: string, run: Run): HTMLElement {
+    const open = () => this.acts.form(form, run.id);
+    return h("button", { type: "button", class: "aml-opens", onclick: open, "aria-label": `${label} ${run.name}`, "data-focus": `${form} ${run.id}` }, label);
   }
 
   private cell(run: Run, { key, type }: Column, base: Run | undefined): HTMLElement {
