@@ -124,6 +124,7 @@ class Lanes:
         except aiohttp.ClientConnectorError as exc:
             raise Gone from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
+            instance.doubt()
             raise Lost(str(exc)) from exc
 
     def _free(self, id: str, places: int) -> Instance | None:  # noqa: A002

@@ -186,3 +186,21 @@ def test_kubernetes_endpoints_and_deployments_serve_alike(client, model, tmp_pat
     shown = client.online_deployments.get("blue", "cluster")
     assert isinstance(shown, KubernetesOnlineDeployment)
     client.online_endpoints.begin_delete("cluster").result()
+
+
+KILLS, PLACES = 8, 4
+
+
+@pytest.mark.slow
+def test_kills_lose_no_request_but_those_in_the_killed_process(address, deploy, traffic, load):
+    deploy("blue")
+    traffic(blue=100)
+    with load() as under:
+        for _ in range(KILLS):
+            (process,) = servers(address, "blue")
+            before = under.answers[200, "blue"]
+            wait_until(lambda before=before: under.answers[200, "blue"] > before + 50)
+            process.kill()
+            wait_until(lambda old=process: servers(address, "blue") not in ([old], []))
+    lost = {status: n for (status, _), n in under.answers.items() if status != 200}
+    assert set(lost) <= {502} and under.lost() <= KILLS * PLACES, under.answers

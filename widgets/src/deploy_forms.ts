@@ -86,8 +86,8 @@ async function doing(act: HTMLButtonElement, note: HTMLElement, work: (told: (te
   act.disabled = false;
 }
 
-/** Register the model of a run. */
-export function register(desk: Desk, run: string): HTMLElement {
+/** Register the model of a run; `then` is called when it goes on to be deployed. */
+export function register(desk: Desk, run: string, then: () => void = () => undefined): HTMLElement {
   const { element, body, note, line } = frame("Register a model");
   const fill = async (artifact: string, name: string): Promise<void> => {
     try {
@@ -115,7 +115,7 @@ export function register(desk: Desk, run: string): HTMLElement {
     const go = async (told: (text: string) => void): Promise<void> => {
       const made = (await desk.run(current(), told)).data;
       const model = `${made.name}:${made.version}`;
-      const next = button("Deploy…", () => element.replaceWith(deploy(desk, model)));
+      const next = button("Deploy…", () => (then(), element.replaceWith(deploy(desk, model))));
       note.replaceChildren(h("p", {}, "registered ", h("b", {}, model), made.alias ? ` as ${made.alias}` : ""), next);
       next.focus();
     };
@@ -199,7 +199,8 @@ export function deployRun(desk: Desk, run: string): HTMLElement {
   const place = h("div", {}, h("span", { class: "aml-note" }, "looking for registered models of the run …"));
   const draw = ({ models }: { models: string[] }): void => {
     if (models.length) return place.replaceChildren(deploy(desk, models[models.length - 1]!));
-    place.replaceChildren(h("p", { class: "aml-note" }, "no model of this run is registered yet: register it first"), register(desk, run));
+    const note = h("p", { class: "aml-note" }, "no model of this run is registered yet: register it first");
+    place.replaceChildren(note, register(desk, run, () => note.remove()));
   };
   desk.facts("models", { run }).then(draw, (why) => place.replaceChildren(failure(why)));
   return place;

@@ -85,6 +85,7 @@ class Instance:
         self._place, self._told = place, told
         self._released, self._closing = threading.Event(), False
         self._handle: processes.Handle | None = None
+        self._doubted: Server | None = None
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._run, name=f"instance of {place}", daemon=True)
 
@@ -93,7 +94,8 @@ class Instance:
     def acquire(self, most: int) -> bool:
         """Take one of its `most` places for a request, if it serves and one is free."""
         with self._lock:
-            if self.server is None or self._closing or self.busy >= most:
+            full = self.busy >= most
+            if self.server is None or self.server == self._doubted or self._closing or full:
                 return False
             self.busy += 1
             return True
@@ -101,6 +103,26 @@ class Instance:
     def release(self) -> None:
         with self._lock:
             self.busy -= 1
+
+    def doubt(self) -> None:
+        """A request got no answer: send no others until it is known whether the process lives.
+
+        A process that is killed takes connections for a moment longer.
+        """
+        with self._lock:
+            server = self.server
+            if server is None or server == self._doubted:
+                return
+            self._doubted = server
+        threading.Thread(target=self._verify, args=(server,), daemon=True).start()
+
+    def _verify(self, server: Server) -> None:
+        while self.server == server and not answers(server.socket, self.liveness.timeout):
+            time.sleep(LOOK)
+        with self._lock:
+            if self._doubted == server:
+                self._doubted = None
+        self._told()
 
     # Life
 
