@@ -244,7 +244,8 @@ EXAMPLES = {
     "invoke": (
         "%aml invoke iris-endpoint $table",
         """%aml invoke iris-endpoint '{"x": 1}'""",
-        "%aml invoke iris-endpoint            # with the model's own input example",
+        "%aml invoke iris-endpoint",
+        "    without a value: about the model's own input example",
     ),
     "endpoint test": ("%aml endpoint test iris-endpoint $table --rows 1000 --concurrency 8",),
     "batch invoke": ("%aml batch invoke iris-batch data/new.csv",),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from aml_magics import (
     client,
@@ -146,18 +144,22 @@ def _deploy(session: Session, model: str) -> Facts:
         "endpoint": deploying.default_name(name),
         "endpoints": there,
         "instance_type": settings.get("instance_type"),
-        "cost": "runs on this machine: no cost" if _is_here(session) else "",
+        "prices": _prices(session),
         "example": _example(session, name, version),
     }
 
 
-def _is_here(session: Session) -> bool:
-    """Whether the workspace is on this machine."""
-    host = urlsplit(session.arm_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _prices(session: Session) -> dict[str, float]:
+    """What an hour of a machine costs, in USD, by size, as far as the service estimates it."""
+    with client.calling(session) as ml:
+        sizes = [vars(size) for size in ml.compute.list_sizes()]
+    found = {}
+    for size in sizes:
+        prices = (size.get("estimatedVMPrices") or {}).get("values") or []
+        linux = [one["retailPrice"] for one in prices if one.get("osType") == "Linux"]
+        if linux:
+            found[str(size["name"])] = float(min(linux))
+    return found
 
 
 def _example(session: Session, name: str, version: str) -> Facts:

@@ -153,6 +153,11 @@ def list_sizes(call: Call) -> Response:
         "lowPriorityCapable": False,
         "premiumIO": False,
         "supportedComputeTypes": ["AmlCompute", "ComputeInstance"],
+        "estimatedVMPrices": {
+            "billingCurrency": "USD",
+            "unitOfMeasure": "OneHour",
+            "values": [{"retailPrice": 0.0, "osType": "Linux", "vmTier": "Standard"}],
+        },
     }
     return JSONResponse({"value": [size]})
 

@@ -61,7 +61,7 @@ def test_from_a_job_to_an_answer(aml, shell, capsys, fails):
     assert list(aml("online-deployment list -e line-endpoint")["name"]) == ["blue"]
 
     wrong = fails("invoke line-endpoint '{\"y\": 1}'")
-    assert isinstance(wrong, Refused) and "get-logs -e line-endpoint" in wrong.hint
+    assert isinstance(wrong, Refused) and "endpoint logs line-endpoint" in wrong.hint
 
     aml("online-endpoint delete -n line-endpoint --yes")
     assert isinstance(fails("invoke line-endpoint $value"), NotFound)

@@ -20,7 +20,7 @@ interface Offer {
   endpoint: string;
   endpoints: Record<string, Shares>;
   instance_type: string;
-  cost: string;
+  prices: Record<string, number>; // of a machine for an hour, in USD
   example: Example;
 }
 
@@ -147,7 +147,8 @@ export function deploy(desk: Desk, model: string): HTMLElement {
     const list = h("datalist", { id: `aml-list-${++count}` }, ...known.map((value) => h("option", { value })));
     const endpoint = field("endpoint", input(facts.endpoint, { list: list.id }), RULES.endpoint);
     const deployment = field("deployment", input("blue"), RULES.deployment);
-    const type = field("size", input(facts.instance_type));
+    const sizes = h("datalist", { id: `aml-list-${++count}` }, ...Object.keys(facts.prices).map((value) => h("option", { value })));
+    const type = field("size", input(facts.instance_type, { list: sizes.id }));
     const machines = field("instances", input("1", { type: "number", min: 1, max: 20 }));
     const share = field("traffic %", input("100", { type: "range", min: 0, max: 100 }));
     const variables = field("variables", input("", { placeholder: "NAME=value" }), RULES.pairs);
@@ -156,6 +157,11 @@ export function deploy(desk: Desk, model: string): HTMLElement {
     const act = button("Deploy", () => void doing(act, note, go));
     const serving = (): Shares => Object.fromEntries(Object.entries(facts.endpoints[endpoint.input.value.trim()] ?? {}).filter(([, percent]) => percent));
     const others = (): boolean => Object.keys(serving()).some((name) => name !== deployment.input.value.trim());
+    const cost = (): string => {
+      const price = facts.prices[type.input.value.trim()];
+      const hour = (price ?? 0) * (Number(machines.input.value) || 1);
+      return price === undefined ? "" : `; about ${hour.toFixed(2)} USD an hour`;
+    };
     const current = (): string =>
       deployLine({
         model,
@@ -176,7 +182,7 @@ export function deploy(desk: Desk, model: string): HTMLElement {
       share.element.hidden = !others();
       const after = others() ? withShare(serving(), deployment.input.value.trim(), Number(share.input.value)) : { [deployment.input.value.trim()]: 100 };
       const said = Object.entries(after).map(([name, percent]) => `${name} ${percent} %`);
-      becomes.textContent = `${there ? "an endpoint that is there" : "a new endpoint"}; traffic will be ${said.join(", ")}. ${facts.cost}`;
+      becomes.textContent = `${there ? "an endpoint that is there" : "a new endpoint"}; traffic will be ${said.join(", ")}${cost()}`;
       line.set(current());
     };
     endpoint.input.addEventListener("change", () => {
@@ -184,7 +190,7 @@ export function deploy(desk: Desk, model: string): HTMLElement {
       if (others() && serving()[deployment.input.value.trim()] !== undefined) deployment.input.value = deployment.input.value === "blue" ? "green" : "blue";
       check();
     });
-    body.replaceChildren(...fields.map((one) => one.element), list, becomes, act);
+    body.replaceChildren(...fields.map((one) => one.element), list, sizes, becomes, act);
     body.addEventListener("input", check);
     check();
     (endpoint.input as HTMLInputElement).focus();

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { describe, expect, it, vi } from "vitest";
-import { endpoint, register, tryIt } from "../src/deploy_forms";
+import { deploy, endpoint, register, tryIt } from "../src/deploy_forms";
 import { deployLine, invokeLine, registerLine, RULES, trafficLine, withShare } from "../src/deploy_lines";
 import { Desk, Refusal } from "../src/desk";
 
@@ -110,6 +110,23 @@ describe("forms", () => {
     const box = form.querySelector<HTMLInputElement>("input[type=checkbox]")!;
     box.click();
     expect(button.disabled).toBe(false);
+  });
+
+  it("says what machines cost where the service tells, and what becomes of the traffic", async () => {
+    const facts = { model: "wine:2", endpoint: "wine", endpoints: { wine: { blue: 100 } }, instance_type: "Big", prices: { Big: 0.25 }, example: { body: {} } };
+    const { made, lines } = desk({ deploy: facts, run: { text: "", data: {} } });
+    const form = deploy(made, "wine:2");
+    await vi.waitFor(() => expect(form.textContent).toContain("0.25 USD an hour"));
+    const [, name, size, machines, share] = form.querySelectorAll("input");
+    type(machines!, "2");
+    expect(form.textContent).toContain("0.50 USD an hour");
+    type(size!, "Odd");
+    expect(form.textContent).not.toContain("USD");
+    type(name!, "green");
+    type(share!, "20");
+    expect(form.textContent).toContain("blue 80 %, green 20 %");
+    [...form.querySelectorAll("button")].find((one) => one.textContent === "Deploy")!.click();
+    await vi.waitFor(() => expect(lines).toEqual(["%aml deploy wine:2 --endpoint wine --deployment green --traffic 20 --instance-type Odd --instance-count 2"]));
   });
 
   it("asks with a value of each column's type, empty ones missing", async () => {
