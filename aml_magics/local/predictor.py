@@ -57,9 +57,11 @@ def compiled(model: Any) -> Fast | None:
     except Exception:
         log.debug("no short way", exc_info=True)
         return None
-    if columns is None or estimator is None or not _agrees(model, estimator, columns):
+    if columns is None or estimator is None:
         return None
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    if not _agrees(model, estimator, columns):
+        return None
 
     def predict(document: dict[str, Any]) -> Any:
         rows = None if document.get("params") is not None else _rows(document, columns)

@@ -47,6 +47,7 @@ def complete(call: Call, version: str, properties: Body) -> None:
         path = uris.local_path(call.local, call.workspace, long)
         properties["modelUri"] = uris.datastore_uri(call.local, call.workspace, path)
         properties["flavors"] = properties.get("flavors") or _flavors(path)
+        call.local.online.expect(path)
         if version.isdecimal() and call.workspace.collection == "workspaces":
             _enter(call, int(version), _artifact_uri(call.local, path), properties)
 

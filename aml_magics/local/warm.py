@@ -53,7 +53,7 @@ _OF_ONE_JOB = re.compile(r"(AZUREML|AZURE_ML|MLFLOW)_.*")
 _FOR_SHELLS = re.compile(r"BASH_ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS")  # change what a shell does
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _COLLECTOR = re.compile(rb"\bgc\b")  # does not see what was imported ahead
-_ROOM = 4096  # bytes for the name of an exit file, see `_mark` in the server
+_ROOM = 4096  # bytes for the name of an exit file and for a command line in the server
 
 
 class Command(NamedTuple):
@@ -71,12 +71,14 @@ class Command(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A process that waits to be told to begin the job; without that it ends."""
+    """A process; one with a connection waits to be told to begin, and ends without that."""
 
     handle: processes.Handle
-    connection: socket.socket
+    connection: socket.socket | None = None
 
     def go(self) -> None:
+        if self.connection is None:
+            return
         with contextlib.suppress(OSError), self.connection:  # else it is dead, as its handle says
             self.connection.sendall(b"g")
 
@@ -177,6 +179,21 @@ class Ready(NamedTuple):
         )
 
 
+def begin(
+    ready: Ready | None,
+    command: list[str],
+    script: Path,
+    *,
+    cwd: Path,
+    env: Env,
+    log: Path,
+    exit_file: Path,
+) -> Begun:
+    """Make a process: a fork where a server is ready, else an ordinary one that runs at once."""
+    begun = ready and ready.begin(script, cwd, env, log, exit_file)
+    return begun or Begun(processes.start(command, cwd=cwd, env=env, log=log, exit_file=exit_file))
+
+
 class Warm:
     """The fork servers of a daemon; they end with it, and when idle for some minutes."""
 
@@ -192,11 +209,27 @@ class Warm:
             return None
         if "-u" in found.words[1:2] and not env.get("PYTHONUNBUFFERED"):
             return None
-        python = shutil.which(found.words[0], path=env.get("PATH"))
-        server = self._server(found, python, env) if python else None
-        return (
-            Ready(server, found, line.strip()) if server and server.suits(found, cwd, env) else None
-        )
+        return self._ready(found, line.strip(), cwd, env)
+
+    def ready_module(
+        self, words: list[str], imports: tuple[str, ...], cwd: Path, env: Env
+    ) -> Ready | None:
+        """The same for `PYTHON [-P] -m MODULE …`, of which it is known what it imports."""
+        if not imports:
+            return None
+        place = words.index("-m") + 1
+        argv = ["-m", *words[place + 1 :]]
+        found = Command(words, words[place], argv, imports, frozenset())
+        return self._ready(found, shlex.join(words), cwd, env)
+
+    def _ready(self, of: Command, line: str, cwd: Path, env: Env) -> Ready | None:
+        python = shutil.which(of.words[0], path=env.get("PATH"))
+        server = self._server(of, python, env) if python else None
+        return Ready(server, of, line) if server and server.suits(of, cwd, env) else None
+
+    def expect(self, python: str, imports: tuple[str, ...], env: Env) -> None:
+        """Begin with imports that a process is likely to want soon."""
+        self._server(Command([python], "", [], imports, frozenset()), python, env)
 
     def _server(self, of: Command, python: str, env: Env) -> _Server | None:
         key = (of.words[0], python, *of.imports)
@@ -237,7 +270,7 @@ class _Server:
         self._control, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as printed:
             self._process = subprocess.Popen(
-                [of.words[0], str(SERVER), str(theirs.fileno()), *of.imports],
+                [of.words[0], str(SERVER), str(theirs.fileno()), *of.imports, " " * _ROOM],
                 executable=python,
                 env={**self._env, "AML_EXIT": "x" * _ROOM},
                 cwd="/",

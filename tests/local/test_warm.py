@@ -74,9 +74,13 @@ def cold(folder, line, script, env):
     return result(folder, processes.start(command, cwd=folder / "wd", env=env, **paths))
 
 
-def hot(servers, folder, line, script, env):
+def hot(servers, folder, line, script, env, imports=()):
+    """Args: imports: of a program of which it is known what it imports; else its source tells."""
     lay_out(folder, script)
-    ready = servers.ready(line, folder / "wd", env)
+    if imports:
+        ready = servers.ready_module(line.split(), imports, folder / "wd", env)
+    else:
+        ready = servers.ready(line, folder / "wd", env)
     assert ready, "the job would go the ordinary way"
     paths = {"log": folder / "log", "exit_file": folder / "exit"}
     begun = ready.begin(folder / "command.sh", folder / "wd", env, **paths)
@@ -105,6 +109,9 @@ SCRIPTS = {
     "main module": "import __main__; print(__main__.__dict__ is globals())",
     "docstring": "'''doc'''\nimport numpy\nprint(__doc__)",
     "arguments": "import sys; print(sys.argv, sys.orig_argv)",
+    "command line": """
+        print(open("/proc/self/cmdline").read().rstrip("\\0").split("\\0"))
+        """,
     "search path": "import sys; print(sys.path, sys.path_hooks, [type(f) for f in sys.meta_path])",
     "flags": "import sys; print(sys.flags, sys.warnoptions, sys._xoptions, sys.executable)",
     "prefixes": "import sys; print(sys.prefix, sys.base_prefix, sys.byteorder, sys.platlibdir)",
@@ -357,6 +364,20 @@ LINES = {
 def test_a_command_line_is_the_same(same, name):
     line, code = LINES[name]
     same(f"{HEAD}import sys; print(sys.argv, sys.orig_argv, sys.path, __file__)", line, code)
+
+
+@pytest.mark.parametrize("flag", ["-P ", ""])
+def test_a_model_server_is_the_same(folder, flag):
+    """A module of which it is known what it imports, with and without the folder it is in."""
+    line = f"python {flag}-m loud --model m --socket s"
+    env = environment(PYTHONPATH=str(folder / "wd"))
+    servers = warm.Warm()  # of these variables
+    try:
+        expected = cold(folder, line, HEAD, env)
+        assert expected[0] == 0, expected[1]
+        assert hot(servers, folder, line, HEAD, env, ("numpy",)) == expected
+    finally:
+        servers.stop()
 
 
 CELLS = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import isodate
 
-from aml_magics.local import environments, outputs, processes
+from aml_magics.local import environments, outputs, processes, warm
 from aml_magics.local.controllers import distribution, launch, services
 from aml_magics.local.controllers.kinds import AS_COMMAND
 from aml_magics.local.controllers.run import BUILD_LOG, Ended, Failed, Job, Run
@@ -94,16 +94,12 @@ class CommandRun(Run):
         ready = self.local.warm.ready(line, cwd, environment) if command == shell else None
         with self._lock:
             self.check()
-            begun = ready and ready.begin(script, cwd, environment, **where)
-            if begun:
-                self._handle = begun.handle
-            else:
-                self._handle = processes.start(command, cwd=cwd, env=environment, **where)
+            begun = warm.begin(ready, command, script, cwd=cwd, env=environment, **where)
+            self._handle = begun.handle
         with self.local.store.transaction():
             self.local.store.note(self.job.id, "process", list(self._handle))
             self.status("Running", StartTimeUtc=now())
-        if begun:
-            begun.go()
+        begun.go()
 
     def _with_services(
         self, command: list[str], properties: Body, python: Path, root: Path

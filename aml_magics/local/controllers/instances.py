@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from aml_magics.local import processes
+from aml_magics.local import processes, warm
 from aml_magics.local.bodies import seconds
 from aml_magics.local.controllers.serving import LOG_LIMIT_BYTES, SERVER_LOG, NotReady, Plan, tail
 from aml_magics.local.store import Body
@@ -68,6 +68,7 @@ class Instance:
         place: the deployment's folder.
         adopted: a living process of an earlier daemon.
         told: called when `server` has changed.
+        servers: have imported already what many a process begins with.
     """
 
     def __init__(
@@ -76,13 +77,15 @@ class Instance:
         plan: Plan,
         probes: tuple[Probe, Probe],
         adopted: Server | None,
+        *,
         told: Callable[[], None],
+        servers: warm.Warm,
     ) -> None:
         self.plan, self.server, self.busy = plan, adopted, 0
         self.readiness, self.liveness = probes
         self.failure: str | None = None
         self.settled = threading.Event()  # it serves, or has failed to at the first try
-        self._place, self._told = place, told
+        self._place, self._told, self._servers = place, told, servers
         self._released, self._closing = threading.Event(), False
         self._handle: processes.Handle | None = None
         self._doubted: Server | None = None
@@ -188,16 +191,17 @@ class Instance:
     def _launched(self) -> Server:
         path = _socket_path(self._place)
         _shorten(self._place / SERVER_LOG)
+        command, plan = [*self.plan.command, str(path)], self.plan
+        ready = self._servers.ready_module(command, plan.imports, plan.cwd, plan.env)
+        log, exit_ = self._place / SERVER_LOG, exit_file(self._place)
         with self._lock:
             if self._released.is_set():
                 raise NotReady("The deployment is not wanted any more.")
-            self._handle = handle = processes.start(
-                [*self.plan.command, str(path)],
-                cwd=self.plan.cwd,
-                env=self.plan.env,
-                log=self._place / SERVER_LOG,
-                exit_file=exit_file(self._place),
+            begun = warm.begin(
+                ready, command, Path("sh"), cwd=plan.cwd, env=plan.env, log=log, exit_file=exit_
             )
+            self._handle = handle = begun.handle
+        begun.go()
         try:
             self._await(handle, path)
         except NotReady:

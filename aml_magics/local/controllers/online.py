@@ -77,6 +77,11 @@ class Online:
                 keeper.thread.start()
         keeper.change()
 
+    def expect(self, model: Path) -> None:
+        """Get ready to serve a model that was registered now: a deployment is often next."""
+        if serving.imports(model):
+            threading.Thread(target=serving.expect, args=(self._local, model), daemon=True).start()
+
     def remove(self, id: str) -> None:  # noqa: A002
         """End the processes of a deployment and wait for that."""
         with self._lock:
@@ -170,7 +175,14 @@ class Keeper:
             stay = [server.pid for server in servers if server]
             processes.end_strays(instances.exit_file(self._folder), stay)
         new = [
-            Instance(self._folder, plan, (probes[0], probes[1]), server, self._heard)
+            Instance(
+                self._folder,
+                plan,
+                (probes[0], probes[1]),
+                server,
+                told=self._heard,
+                servers=self._local.warm,
+            )
             for server in servers
         ]
         for one in new:

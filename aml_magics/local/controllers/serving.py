@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -10,6 +11,8 @@ from hashlib import sha256
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
 
 from aml_magics.local import daemon, environments, processes, registry, uris
 from aml_magics.local.store import Body, Resource
@@ -36,12 +39,16 @@ class NotReady(Exception):
 
 
 class Plan(NamedTuple):
-    """How each instance is started; the path of its socket comes last. `key`: what it serves."""
+    """How each instance is started; the path of its socket comes last.
+
+    `key`: what it serves; `imports`: what it imports first, if that is known.
+    """
 
     key: str
     command: tuple[str, ...]
     cwd: Path
     env: dict[str, str]
+    imports: tuple[str, ...] = ()
 
 
 def folder(local: Local, id: str) -> Path:  # noqa: A002 (ARM's word)
@@ -84,6 +91,7 @@ def plan(local: Local, row: Resource, check: Callable[[], None]) -> Plan:
     log = Initializer(place / INITIALIZER_LOG, check)
     found = variables(local, row.id, properties)
     model = _placed_model(local, ws, properties, found, log)
+    ahead: tuple[str, ...] = ()
     if properties.get("codeConfiguration"):
         code = uris.local_path(local, ws, properties["codeConfiguration"]["codeId"])
         _copy(code, Path(found["AML_APP_ROOT"]))
@@ -96,9 +104,30 @@ def plan(local: Local, row: Resource, check: Callable[[], None]) -> Plan:
         safe = ("-P",) if python == Path(sys.executable) else ()  # others may not know it
         command = (str(python), *safe, "-m", SCORING, "--model", str(model))
         _check_has(python, "mlflow", "mlflow")
+        ahead = imports(model)
     env = _environment(local, python, {**(properties.get("environmentVariables") or {}), **found})
     cwd = Path(found["AML_APP_ROOT"]) if "AML_APP_ROOT" in found else own
-    return Plan(own.name, (*command, "--socket"), cwd, env)
+    return Plan(own.name, (*command, "--socket"), cwd, env, ahead)
+
+
+def imports(model: Path | None) -> tuple[str, ...]:
+    """What the server of an MLflow model imports whatever its requests; nothing if not known."""
+    try:
+        text = model and (model / "MLmodel").read_text("utf-8")
+        flavors = yaml.safe_load(text or "")["flavors"]
+        loader = flavors["python_function"]["loader_module"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return ()  # the server says what is wrong with it
+    form = flavors.get("sklearn", {}).get("serialization_format")
+    more = ["sklearn.ensemble", "sklearn.pipeline"] if loader == "mlflow.sklearn" else []
+    more += ["skops.io"] if form == "skops" else []
+    return ("mlflow.pyfunc", loader, *more, "uvicorn") if loader.startswith("mlflow.") else ()
+
+
+def expect(local: Local, model: Path) -> None:
+    """Import what the server of a model will, so that it starts at once if it is deployed soon."""
+    python = Path(sys.executable)
+    local.warm.expect(str(python), imports(model), _environment(local, python, {}))
 
 
 def tail(path: Path, lines: int) -> str:
@@ -185,10 +214,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _check_has(python: Path, module: str, package: str) -> None:
     """Refuse an interpreter that lacks what serves: the reason is better than a traceback."""
-    look = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is None)"
     is_own = python == Path(sys.executable)
-    env = {name: value for name, value in os.environ.items() if is_own or name not in _PYTHONS}
-    if processes.run([str(python), "-c", look], env) == 0:
+    if _finds(module) if is_own else _has(python, module):
         return
     if is_own:
         extra = "'aml-magics[serve]'" if package == SCRIPT_SERVER else package
@@ -196,6 +223,17 @@ def _check_has(python: Path, module: str, package: str) -> None:
     raise NotReady(
         f"Its environment has no {package}: add that to the pip section of its conda file."
     )
+
+
+def _finds(module: str) -> bool:
+    importlib.invalidate_caches()  # it may have been installed since
+    return importlib.util.find_spec(module) is not None
+
+
+def _has(python: Path, module: str) -> bool:
+    look = f"import importlib.util as u, sys; sys.exit(u.find_spec({module!r}) is None)"
+    env = {name: value for name, value in os.environ.items() if name not in _PYTHONS}
+    return processes.run([str(python), "-c", look], env) == 0
 
 
 def _environment(local: Local, python: Path, asked: Body) -> dict[str, str]:

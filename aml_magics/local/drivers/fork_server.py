@@ -1,6 +1,7 @@
 """Import what a job's script begins with, once, and fork a process for each job.
 
-Usage: PYTHON fork_server.py DESCRIPTOR IMPORT...; an import is a module, or MODULE:NAME,NAME. The
+Usage: PYTHON fork_server.py DESCRIPTOR IMPORT... ROOM; an import is a module, or
+MODULE:NAME,NAME; the last argument makes room for command lines of jobs (`_mark_words`). The
 descriptor is a socket: it tells what was found while importing (`_import`), and then brings a
 socket for each job to start.
 
@@ -168,7 +169,7 @@ def _lead(connection: socket.socket, found: Json) -> Json:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     job = json.loads(connection.makefile().readline())
-    _mark(os.fsencode(job["environment"]["AML_EXIT"]))
+    _mark_exit_file(os.fsencode(job["environment"]["AML_EXIT"]))
     connection.sendall(b"%d\n" % os.getpid())
     begin = connection.recv(1)
     connection.close()
@@ -184,19 +185,36 @@ def _lead(connection: socket.socket, found: Json) -> Json:
     return _renew(job, found)
 
 
-def _mark(exit_file: bytes) -> None:
+def _mark_exit_file(name: bytes) -> None:
     """Put a job's exit file where other processes read this one's environment."""
-    with open("/proc/self/stat") as stat:
-        start, end = map(int, stat.read().rpartition(")")[2].split()[47:49])
-    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+    start, end = _places()[2:]
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
         memory.seek(start)
         block = memory.read(end - start)
-        place = block.index(b"AML_EXIT=") + len(b"AML_EXIT=")
-        room = block.index(b"\0", place) - place
-        if len(exit_file) > room:
-            raise ValueError("the name of the exit file is too long")
-        memory.seek(start + place)
-        memory.write(exit_file.ljust(room, b"\0"))
+    place = block.index(b"AML_EXIT=") + len(b"AML_EXIT=")
+    room = block.index(b"\0", place) - place
+    if len(name) > room:
+        raise ValueError("the name of the exit file is too long")
+    _write(start + place, name.ljust(room, b"\0"))
+
+
+def _mark_words(words: list[str]) -> None:
+    """Put a job's command line where other processes read this one's, as much as there is room."""
+    start, end = _places()[:2]
+    text = b"".join(os.fsencode(word) + b"\0" for word in words)
+    _write(start, text[: end - start - 1].ljust(end - start, b"\0"))
+
+
+def _places() -> list[int]:
+    """Begin and end of the arguments and of the variables that this process was started with."""
+    with open("/proc/self/stat") as stat:
+        return [int(field) for field in stat.read().rpartition(")")[2].split()[45:49]]
+
+
+def _write(place: int, text: bytes) -> None:
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(place)
+        memory.write(text)
 
 
 def _wait(child: int, job: Json) -> NoReturn:
@@ -220,6 +238,7 @@ def _wait(child: int, job: Json) -> NoReturn:
 
 def _renew(job: Json, found: Json) -> Json:
     """Make this process what a new one is; returns the job."""
+    _mark_words(job["words"])
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
@@ -262,7 +281,8 @@ def _new_main(job: Json) -> dict[str, Any]:
     if "__mp_main__" in sys.modules:  # what multiprocessing calls it as well
         sys.modules["__mp_main__"] = main
     if job["module"]:
-        sys.path.insert(0, os.getcwd())
+        if job["words"][1] != "-P":
+            sys.path.insert(0, os.getcwd())
         for name in ("__file__", "__cached__"):
             main.__dict__.pop(name, None)
         return main.__dict__
@@ -310,7 +330,7 @@ import atexit
 _code = _space = None
 atexit.register(_end)  # before any import can: what is registered first is called last
 del sys.modules["atexit"]
-_found = _import(sys.argv[2:])
+_found = _import(sys.argv[2:-1])
 _modules = set(sys.modules)
 
 import ctypes
