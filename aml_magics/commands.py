@@ -64,7 +64,7 @@ _MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic", "--defau
 INTEGERS = frozenset(
     (
         *("--max-results", "--top", "--lines", "--instance-count"),
-        *("--rows", "--concurrency", "--mini-batch-size"),
+        *("--rows", "--concurrency", "--mini-batch-size", "--minutes"),
     )
 )
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
@@ -161,6 +161,13 @@ OWN = (
         "endpoint data=",
         "--rows --concurrency --deployment|-d",
         "Measure how fast an online endpoint answers.",
+    ),
+    (
+        "endpoint metrics",
+        "latency:metrics",
+        "endpoint",
+        "--minutes",
+        "Show requests a minute and latency of an online endpoint's deployments.",
     ),
     (
         "endpoint delete",

@@ -14,6 +14,7 @@ from aml_magics import (
     endpoints,
     examples,
     grammar,
+    latency,
     live,
     models,
     runs,
@@ -24,6 +25,7 @@ from aml_magics.errors import AmlError, BadCommand, NotFound
 from aml_magics.session import Session
 
 if TYPE_CHECKING:
+    import pandas as pd
     from aml_widgets.forms import Desk, Form
 
 Facts = dict[str, Any]
@@ -62,7 +64,7 @@ def desk(session: Session) -> Desk:
 
 
 def facts(session: Session, form: str, asked: Facts) -> Facts:
-    """What a form shows: `register` of a run, `deploy` of a model, `endpoint` of a name.
+    """What a form shows: `register` of a run, `deploy` of a model, `endpoint` of a name, …
 
     Raises: AmlError: as the workspace answers.
     """
@@ -206,6 +208,26 @@ def _endpoint_of(session: Session, name: str) -> Facts:
     return _endpoint(endpoints.show(session, endpoint=name))
 
 
+def _metrics_of(session: Session, name: str) -> Facts:
+    """The requests of an endpoint in the last hour, by deployment."""
+    table = latency.metrics(session, endpoint=name)
+    deployments = {str(one): _load(rows) for one, rows in table.groupby("deployment")}
+    return {"name": name, "deployments": deployments}
+
+
+def _load(rows: pd.DataFrame) -> Facts:
+    """Requests in each of the last 60 minutes, and the latencies of the last that had some."""
+    import pandas as pd
+
+    minutes = pd.date_range(end=pd.Timestamp.now("UTC").floor("min"), periods=60, freq="min")
+    counts = rows.set_index("minute")["requests"].reindex(minutes, fill_value=0)
+    last = rows.iloc[-1]
+    return {
+        "requests": [int(count) for count in counts],
+        **{key: None if pd.isna(last[key]) else float(last[key]) for key in ("p50_ms", "p95_ms")},
+    }
+
+
 def _models_of(session: Session, run: str) -> Facts:
     """The registered versions of a run's models."""
     with models.registry(session) as registry:
@@ -218,4 +240,5 @@ _FACTS: dict[str, Callable[..., Facts]] = {
     "models": _models_of,
     "deploy": _deploy,
     "endpoint": _endpoint_of,
+    "metrics": _metrics_of,
 }

@@ -1,13 +1,15 @@
-"""How fast an online endpoint answers: many requests of one row each, several at a time."""
+"""How fast an online endpoint answers: asked many times, and as its workspace has counted."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from aml_magics import endpoints, examples, rest
 from aml_magics.errors import BadCommand, WorkspaceUnreachable
@@ -20,6 +22,14 @@ Tell = Callable[[str], None]
 NO_ANSWER = "no answer"
 PERCENTILES = (50, 95, 99)
 MOST = rest.THREADS  # connections that are kept open
+# What Azure Monitor calls them, and what the columns are called.
+MONITORED = {
+    "RequestsPerMinute": "requests",
+    "RequestLatency_P50": "p50_ms",
+    "RequestLatency_P95": "p95_ms",
+}
+MONITOR_VERSION = "2023-10-01"
+MOST_MINUTES = 24 * 60
 
 
 def test(
@@ -58,6 +68,49 @@ def test(
     failed = sum(status != "200" for status, _ in answers)
     tell(f"{rows} requests in {seconds:.1f} s: {rows / seconds:.0f} a second, {failed} failed\n")
     return _table(answers)
+
+
+def metrics(session: Session, *, endpoint: str, minutes: int = 60) -> pd.DataFrame:
+    """Requests a minute, and how long they took, as Azure Monitor has counted them.
+
+    Args: minutes: until now, at most a day; the local workspace keeps an hour, in memory.
+    Returns: a row for each minute and deployment that had requests: ``minute`` (UTC),
+        ``deployment``, ``requests``, ``p50_ms`` and ``p95_ms``, milliseconds.
+    Raises: BadCommand: too many minutes. NotFound: no such endpoint.
+    """
+    import pandas as pd
+
+    if not 1 <= minutes <= MOST_MINUTES:
+        raise BadCommand("between a minute and a day", "--minutes 60")
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for metric in _monitored(session, endpoint, minutes):
+        column = MONITORED[metric["name"]["value"]]
+        for series in metric["timeseries"]:
+            deployment = series["metadatavalues"][0]["value"]
+            for datum in series["data"]:
+                if datum.get("average"):
+                    row = rows.setdefault((datum["timeStamp"], deployment), {})
+                    row[column] = datum["average"]
+    found = [{"minute": at, "deployment": name, **row} for (at, name), row in sorted(rows.items())]
+    table = pd.DataFrame(found, columns=["minute", "deployment", *MONITORED.values()])
+    table["minute"] = pd.to_datetime(table["minute"])
+    return table.astype({"requests": "Int64"}).round(1)
+
+
+def _monitored(session: Session, endpoint: str, minutes: int) -> list[dict[str, Any]]:
+    end = datetime.now(UTC) + timedelta(minutes=1)  # this minute too
+    span = f"{end - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:00Z}/{end:%Y-%m-%dT%H:%M:00Z}"
+    asked = {
+        "api-version": MONITOR_VERSION,
+        "metricnames": ",".join(MONITORED),
+        "timespan": span,
+        "interval": "PT1M",
+        "aggregation": "average",
+        "$filter": "deployment eq '*'",
+    }
+    path = f"/onlineEndpoints/{quote(endpoint, safe='')}/providers/Microsoft.Insights/metrics"
+    answer = rest.arm(session, "GET", path, params=asked, hint=endpoints.LIST)
+    return list(answer["value"])
 
 
 def _ask(session: Session, url: str, headers: dict[str, str], content: str) -> tuple[str, float]:

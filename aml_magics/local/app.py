@@ -24,6 +24,7 @@ from aml_magics.local.controllers.schedule import Schedules
 from aml_magics.local.incoming import Incoming
 from aml_magics.local.lanes import Lanes
 from aml_magics.local.mlflow import Tracking
+from aml_magics.local.monitor import Monitor
 from aml_magics.local.router import Table
 from aml_magics.local.store import Store
 from aml_magics.local.warm import Warm
@@ -56,6 +57,7 @@ class Local:
         self.lanes = Lanes(self)
         self.online = Online(self, self.lanes.told)
         self.table = Table(self)
+        self.monitor = Monitor()
         self.schedules = Schedules(self)
 
     def start(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import random
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,11 +105,19 @@ class Table:
 
 async def score(call: Call) -> Response:
     """Check the key, choose a deployment by header or traffic, and pass the request on to it."""
+    started = time.perf_counter()
     endpoint = _open(call, await call.local.table.named(call.path["endpoint"]))
     name = _chosen(call, endpoint)
     body = await _body(call, endpoint)
     _mirror(call, endpoint, body)
     deployment = endpoint.deployments[name.lower()]
+    response = await _answered(call, deployment, name, body)
+    ms = 1000 * (time.perf_counter() - started)
+    call.local.monitor.add(endpoint.id, name.lower(), response.status_code, ms)
+    return response
+
+
+async def _answered(call: Call, deployment: Deployment, name: str, body: bytes) -> Response:
     headers = {DEPLOYMENT_HEADER: name}
     try:
         async with asyncio.timeout(deployment.limits.timeout):

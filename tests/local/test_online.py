@@ -283,6 +283,47 @@ def test_what_cannot_be_is_refused(arm, deployed, path, properties, status, mess
     assert message in answer.json()["error"]["message"]
 
 
+MONITOR = "/onlineEndpoints/iris-endpoint/providers/Microsoft.Insights/metrics"
+
+
+def test_requests_are_counted_as_azure_monitor_shows_them(arm, score):
+    """By deployment and by class of the status, minute by minute."""
+    for body in ({}, None, None):
+        score(body=body, deployment="green")
+    query = "?metricnames=RequestsPerMinute&interval=PT1M&$filter="
+    split = "deployment eq 'green' and statusCodeClass eq '*'"
+    (metric,) = arm("GET", MONITOR + query + split).json()["value"]
+    assert metric["unit"] == "Count" and metric["name"]["value"] == "RequestsPerMinute"
+    sums = {}
+    for series in metric["timeseries"]:
+        names = [one["name"]["value"] for one in series["metadatavalues"]]
+        assert names == ["deployment", "statuscodeclass"] and len(series["data"]) == 60
+        values = [one["value"] for one in series["metadatavalues"]]
+        sums[tuple(values)] = sum(point["average"] for point in series["data"])
+    assert sums[("green", "2xx")] >= 2 and sums[("green", "4xx")] >= 1
+    latencies = arm("GET", MONITOR + "?metricnames=RequestLatency,RequestLatency_P99").json()
+    mean, highest = (one["timeseries"][0]["data"] for one in latencies["value"])
+    pairs = [(a["average"], b["average"]) for a, b in zip(mean, highest, strict=True) if len(a) > 1]
+    assert pairs and all(0 < low <= high for low, high in pairs)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        (MONITOR.replace("iris-", "no-"), 404, "not found"),
+        (f"{MONITOR}?interval=PT5M", 400, "PT1M"),
+        (f"{MONITOR}?metricnames=Joy", 400, "RequestsPerMinute"),
+        (f"{MONITOR}?metricnames=RequestLatency&$filter=statusCode eq '200'", 400, "statuscode"),
+        (f"{MONITOR}?timespan=yesterday", 400, "BEGIN/END"),
+        (f"{MONITOR}?timespan=2026-01-02T00:00:00Z/2026-01-01T00:00:00Z", 400, "30 days"),
+    ],
+)
+def test_what_monitor_cannot_tell_is_refused(arm, deployed, path, status, message):
+    answer = arm("GET", path)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
 def test_a_deployment_with_traffic_is_not_deleted(arm, deployed):
     answer = arm("DELETE", "/onlineEndpoints/iris-endpoint/deployments/blue")
     assert answer.status_code == 400

@@ -110,6 +110,10 @@ def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell, complete):
     assert list(table.index) == ["200"] and table.requests["200"] == 40
     assert 0 < table.p50_ms["200"] <= table.p99_ms["200"] <= table.max_ms["200"]
 
+    counted = aml(f"endpoint metrics {endpoint}")
+    assert counted.groupby("deployment").requests.sum().to_dict() == {"blue": 2, "green": 43}
+    assert (counted.p50_ms <= counted.p95_ms).all() and (counted.p50_ms > 0).all()
+
     assert complete(f"%aml traffic {endpoint} b") == ["blue="]
     assert complete(f"%aml invoke {endpoint} $rows -d g") == ["green"]
     assert complete(f"%aml deploy double -e {endpoint} -d g") == ["green"]
@@ -132,6 +136,13 @@ def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell, complete):
 )
 def test_lines_of_a_followed_log_are_told_once(before, now, new):
     assert endpoints.after(before, now) == new
+
+
+def test_metrics_of_an_endpoint_that_nobody_asks(aml, fails, endpoint):
+    aml(f"online-endpoint create -n {endpoint}")
+    assert aml(f"endpoint metrics {endpoint} --minutes 5").empty
+    assert isinstance(fails("endpoint metrics none"), NotFound)
+    assert isinstance(fails(f"endpoint metrics {endpoint} --minutes 0"), BadCommand)
 
 
 def test_a_log_is_followed_until_interrupted(aml, endpoint):

@@ -116,6 +116,7 @@ def test_an_endpoint_is_looked_after_by_clicks(lab, page, shot):
     view.wait_for(timeout=MINUTE)
     expect(view).to_contain_text("best:1")
     expect(view.locator("output").first).to_have_text("70 %")
+    expect(view.locator(".aml-load").first).to_contain_text("/min p50")
     view.get_by_label("traffic of blue").fill("50")
     expect(view).to_contain_text("20 % left to give")
     expect(view.get_by_role("button", name="Apply")).to_be_disabled()

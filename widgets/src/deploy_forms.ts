@@ -1,7 +1,8 @@
 // The forms that register a model, deploy it, ask it, and look after its endpoint.
+import { sparkline } from "./curves";
 import { deployLine, invokeLine, registerLine, RULES, sum, trafficLine, withShare, type Shares } from "./deploy_lines";
 import { type Desk, Refusal } from "./desk";
-import { codeLine, h } from "./dom";
+import { codeLine, h, s } from "./dom";
 import { quoted } from "./lines";
 
 interface Column {
@@ -32,6 +33,14 @@ export interface Endpoint {
   deployments: { name: string; share: number; mirrored: number; model: string; state: string; machines: string }[];
 }
 
+/** What Azure Monitor counted of a deployment: requests in each minute of the last hour, and milliseconds. */
+export interface Load {
+  requests: number[];
+  p50_ms: number | null;
+  p95_ms: number | null;
+}
+
+const REFRESH_SECONDS = 15;
 let count = 0;
 
 /** A labelled input; what is wrong with its text is said below it while it is typed. */
@@ -265,10 +274,34 @@ function valueOf({ type }: Column, one: HTMLInputElement): unknown {
   return NUMBERS.test(type) ? Number(one.value) : one.value;
 }
 
+/** Request rate and latency of a deployment, in a cell of a table. */
+export function drawLoad(cell: HTMLElement, load: Load | undefined): void {
+  if (!load) return cell.replaceChildren(h("span", { class: "aml-note" }, "none in this hour"));
+  const rate = Math.max(...load.requests.slice(-2));
+  const total = load.requests.reduce((all, one) => all + one, 0);
+  const curve = s("svg", { width: 72, height: 16, "aria-hidden": "true" }, s("path", { d: sparkline(load.requests, 72, 16), fill: "none", stroke: "currentColor" }));
+  const ms = (value: number | null): string => (value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} ms`);
+  cell.title = `${total} requests in the last hour`;
+  cell.replaceChildren(curve, ` ${rate}/min `, h("small", {}, `p50 ${ms(load.p50_ms)} · p95 ${ms(load.p95_ms)}`));
+}
+
 /** An endpoint: its deployments, their shares, logs, a question, its end. */
 export function endpoint(desk: Desk, first: Endpoint): HTMLElement {
   const place = h("div", { class: "aml-form" });
-  const show = (facts: Endpoint): void => place.replaceChildren(...parts(facts));
+  let loads: Record<string, HTMLElement> = {};
+  const show = (facts: Endpoint): void => {
+    loads = Object.fromEntries(facts.deployments.map((one) => [one.name, h("td", { class: "aml-load" })]));
+    place.replaceChildren(...parts(facts));
+    void measure();
+  };
+  const measure = async (): Promise<void> => {
+    const found = await desk.facts("metrics", { name: first.name }).catch(() => null);
+    for (const [name, cell] of Object.entries(loads)) if (found) drawLoad(cell, found.deployments[name]);
+  };
+  const timer = setInterval(() => {
+    if (!place.isConnected) clearInterval(timer);
+    else if (document.visibilityState === "visible") void measure();
+  }, 1000 * REFRESH_SECONDS);
   const again = async (): Promise<void> => show(await desk.facts("endpoint", { name: first.name }));
 
   const parts = (facts: Endpoint): HTMLElement[] => {
@@ -310,10 +343,11 @@ export function endpoint(desk: Desk, first: Endpoint): HTMLElement {
         h("td", {}, one.model),
         h("td", {}, one.state === "Succeeded" ? "✓ ready" : one.state),
         h("td", {}, one.machines),
+        loads[one.name]!,
         h("td", {}, sliders[at]!, " ", outs[at]!, one.mirrored ? h("small", {}, ` and ${one.mirrored} % mirrored`) : ""),
       ),
     );
-    const heads = ["deployment", "model", "state", "machines", "traffic"].map((text) => h("th", { scope: "col" }, text));
+    const heads = ["deployment", "model", "state", "machines", "requests", "traffic"].map((text) => h("th", { scope: "col" }, text));
     const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows));
     table.addEventListener("input", check);
     const key = h("span", { class: "aml-note", title: "the keys are not kept in the notebook" }, `${facts.auth}: •••••••• `, h("code", {}, `%aml online-endpoint get-credentials ${quoted(facts.name)}`));
@@ -336,6 +370,7 @@ export function endpoint(desk: Desk, first: Endpoint): HTMLElement {
     const act = button("Delete", () =>
       void doing(act, note, async () => {
         await desk.run(line);
+        clearInterval(timer);
         place.replaceChildren(h("p", {}, `deleted ${name}`));
       }),
     );

@@ -1,5 +1,5 @@
 // A job's card: status, progress, metrics, log and child jobs, until the job ends.
-import { styleOf } from "./curves";
+import { sparkline, styleOf } from "./curves";
 import { bytes, curvesOf, type Curve } from "./data";
 import { codeLine, h, hideStatic, s } from "./dom";
 import { layered, type Child } from "./graph";
@@ -31,16 +31,6 @@ export function duration(seconds: number): string {
   const pad = (value: number) => String(value).padStart(2, "0");
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
   return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
-}
-
-/** The path of a curve in a box; what is not finite is left out. */
-export function sparkline(values: ArrayLike<number>, width: number, height: number): string {
-  const points = Array.from(values, (value, at) => [at, value] as const).filter(([, value]) => isFinite(value));
-  if (!points.length) return "";
-  const [low, high] = [Math.min(...points.map(([, v]) => v)), Math.max(...points.map(([, v]) => v))];
-  const x = (at: number) => (values.length > 1 ? (at / (values.length - 1)) * width : width / 2);
-  const y = (value: number) => (high > low ? height - ((value - low) / (high - low)) * height : height / 2);
-  return `M${points.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join("L")}`;
 }
 
 class JobCard {

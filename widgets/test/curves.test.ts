@@ -1,9 +1,9 @@
 import { describe, expect, it, test } from "vitest";
-import { lineOf, lowerBound, shifted, smoothed, styleOf, valueAt, windowOf, xRange, yRange, zoomed, type Line } from "../src/curves";
+import { lineOf, lowerBound, shifted, smoothed, sparkline, styleOf, valueAt, windowOf, xRange, yRange, zoomed, type Line } from "../src/curves";
 import type { Curve } from "../src/data";
 import { keyed, positions, without } from "../src/figures";
 import { layers, placed } from "../src/graph";
-import { duration, sparkline } from "../src/job_card";
+import { duration } from "../src/job_card";
 
 const curve = (step: number[], value: number[], seconds = step): Curve => ({
   run: "r",

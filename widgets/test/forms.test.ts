@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { describe, expect, it, vi } from "vitest";
-import { deploy, endpoint, register, tryIt } from "../src/deploy_forms";
+import { deploy, drawLoad, endpoint, register, tryIt } from "../src/deploy_forms";
 import { deployLine, invokeLine, registerLine, RULES, trafficLine, withShare } from "../src/deploy_lines";
 import { Desk, Refusal } from "../src/desk";
 
@@ -136,6 +136,16 @@ describe("forms", () => {
     [...form.querySelectorAll("button")].find((one) => one.textContent === "Ask")!.click();
     await vi.waitFor(() => expect(form.querySelector("output")!.textContent).toBe("[7.0]"));
     expect(lines[0]).toContain('"data":[[1.5,"x",true,null]]');
+  });
+
+  it.each([
+    [undefined, "none in this hour"],
+    [{ requests: [...new Array(58).fill(0), 12, 3], p50_ms: 3.14, p95_ms: 25.2 }, "12/min p50 3.1 ms · p95 25 ms"],
+    [{ requests: [4], p50_ms: null, p95_ms: null }, "4/min p50 – · p95 –"],
+  ])("tells the rate of requests", (load, text) => {
+    const cell = document.createElement("td");
+    drawLoad(cell, load);
+    expect(cell.textContent!.trim()).toBe(text);
   });
 
   it("applies shares that are 100 in all, and deletes what was named", async () => {
