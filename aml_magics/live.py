@@ -101,7 +101,8 @@ def comparison(found: runs.Comparison, desk: Desk | None = None) -> Compare:
         "smooth": float(asked["smooth"]),
         "differ": not asked["everything"],
     }
-    origin = {"experiment": asked["experiment"], "runs": asked["names"] or []}
+    origin = {name: asked[name] for name in ("experiment", "filter", "top", "by")}
+    origin["runs"] = asked["names"] or []
     shown = drawable(found.history)
     return Compare(found.rows, shown, source, goals=goals, view=view, origin=origin)
 

@@ -1,7 +1,8 @@
-"""Served models: ours, by itself and through an endpoint, beside `mlflow models serve` and a floor.
+"""Served models: ours, by itself and through an endpoint, beside `mlflow models serve` and others.
 
-The floor is scikit-learn on a numpy array behind a bare Starlette. The load comes from outside, by
-wrk; without it these rows are left out.
+The floor is scikit-learn on a numpy array behind a bare Starlette; MLServer has a Python of its
+own, since its dependencies are not ours. The load comes from outside, by wrk; without it these rows
+are left out.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Served(NamedTuple):
     field: str
     ready: float
     key: str = ""
+    deployment: str = ""
 
 
 class Load(NamedTuple):
@@ -69,24 +71,39 @@ def measure() -> list[Row]:
     if shutil.which("wrk") is None:
         print("served models are left out: wrk is not installed", file=sys.stderr)
         return []
-    return [row for columns in (4, 30) for row in of_columns(columns)]
+    with tempfile.TemporaryDirectory() as place:
+        python = mlserver(Path(place))
+        return [row for columns in (4, 30) for row in of_columns(columns, python)]
 
 
-def of_columns(columns: int) -> list[Row]:
-    """Rows for one model, with its servers up one after the other and measured in turn."""
+def of_columns(columns: int, mlserver: Path | None) -> list[Row]:
+    """Rows for one model, with its servers up together and measured in turn."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         train(folder, columns)
-        up = {what: stack.enter_context(serve(what, folder)) for what in SERVERS}
-        up["endpoint"] = stack.enter_context(endpoint(folder))
+        whats = [what for what in SERVERS if what != "mlserver" or mlserver]
+        up = {what: stack.enter_context(serve(what, folder, mlserver)) for what in whats}
+        up |= stack.enter_context(endpoint(folder))
         head = f"{columns} columns"
-        ours, theirs = up["ours"].ready, up["mlflow"].ready
-        found = [Row(f"{head}: ready, to mlflow", "s", ours, theirs, ours / theirs, "<= 0.3")]
+        found = readiness(head, up)
         for rows in (1, 100):
             for connections in CONNECTIONS:
                 what = f"{head}, {rows} rows, {connections} connections"
                 found += compared(what, rows, load_all(folder, up, (columns, rows), connections))
         return found
+
+
+def readiness(head: str, up: dict[str, Served]) -> list[Row]:
+    """From nothing, and what a deployment takes: the first of a daemon, and the others."""
+    theirs = up["mlflow"].ready
+    return [
+        Row(f"{head}: {what} ready, to mlflow", "s", ours, theirs, ours / theirs, goal)
+        for what, ours, goal in (
+            ("process", up["ours"].ready, ""),
+            ("first deployment", up["endpoint"].ready, ""),
+            ("deployment", up["endpoint of 2"].ready, "<= 0.3"),
+        )
+    ]
 
 
 def load_all(
@@ -96,19 +113,28 @@ def load_all(
 
 
 def compared(what: str, rows: int, loads: dict[str, Load]) -> list[Row]:
-    ours, floor, theirs = loads["ours"], loads["floor"], loads["mlflow"]
-    through = loads["endpoint"]
+    ours = loads["ours"]
 
     def rate(name: str, one: Load, other: Load, goal: str) -> Row:
         ratio = one.per_second / other.per_second
         return Row(f"{what}: {name}", "/s", one.per_second, other.per_second, ratio, goal)
 
-    p99 = ours.p99_ms / theirs.p99_ms
+    def tail(other: str) -> Row:
+        ratio = ours.p99_ms / loads[other].p99_ms
+        return Row(f"{what}: p99 to {other}", "ms", ours.p99_ms, loads[other].p99_ms, ratio, "< 1")
+
+    others = [other for other in ("mlflow", "floor", "mlserver") if other in loads]
     return [
-        rate("to mlflow", ours, theirs, GOALS[rows]),
-        rate("to floor", ours, floor, ">= 0.7"),
-        rate("endpoint to mlflow", through, theirs, ""),
-        Row(f"{what}: p99 to mlflow", "ms", ours.p99_ms, theirs.p99_ms, p99, "< 1"),
+        rate("to mlflow", ours, loads["mlflow"], GOALS[rows]),
+        rate("to floor", ours, loads["floor"], ">= 0.7"),
+        *(
+            rate("to mlserver", ours, loads[other], "> 1")
+            for other in others
+            if other == "mlserver"
+        ),
+        rate("endpoint to mlflow", loads["endpoint"], loads["mlflow"], ""),
+        rate("2 instances to 2 workers", loads["endpoint of 2"], loads["mlflow of 2"], ""),
+        *map(tail, others),
     ]
 
 
@@ -132,13 +158,32 @@ def train(folder: Path, columns: int) -> None:
         pickle.dump(model.fit(values, target), file)
 
 
-def commands(folder: Path, port: int) -> dict[str, list[str]]:
+def mlserver(place: Path) -> Path | None:
+    """A Python with MLServer and our scikit-learn; None where it cannot be installed."""
+    import sklearn
+
+    uv, python = str(Path(sys.executable).with_name("uv")), place / "bin" / "python"
+    packages = ["mlserver", "mlserver-sklearn", f"scikit-learn=={sklearn.__version__}"]
+    for command in (
+        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)],
+        [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+    ):
+        if subprocess.run(command, check=False).returncode:
+            print("MLServer is left out: it cannot be installed", file=sys.stderr)
+            return None
+    return python
+
+
+def commands(folder: Path, port: int, mlserver: Path | None) -> dict[str, list[str]]:
     model, python = str(folder / "model"), sys.executable
     mlflow = [python, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    mlflow += ["--port", str(port)]
     return {
         "ours": [python, "-m", "aml_magics.local.scoring", "--model", model, "--port", str(port)],
         "floor": [python, "-c", FLOOR, str(folder), str(port)],
-        "mlflow": [*mlflow, "--port", str(port)],
+        "mlflow": mlflow,
+        "mlflow of 2": [*mlflow, "--workers", "2"],
+        "mlserver": [str(mlserver and mlserver.with_name("mlserver")), "start", str(folder)],
     }
 
 
@@ -147,20 +192,40 @@ SERVERS = {
     "ours": ("score", "input_data", ""),
     "floor": ("score", "rows", ""),
     "mlflow": ("invocations", "dataframe_split", "ping"),
+    "mlflow of 2": ("invocations", "dataframe_split", "ping"),
+    "mlserver": ("v2/models/m/infer", "inputs", "v2/models/m/ready"),
 }
 
 
-@contextmanager
-def serve(what: str, folder: Path) -> Iterator[Served]:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def settle(folder: Path, port: int) -> None:
+    """MLServer's settings: its own defaults, but for the places."""
+    ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+    (folder / "settings.json").write_text(json.dumps({"host": "127.0.0.1", **ports}))
+    parameters = {"uri": str(folder / "floor.pkl")}
+    model = {"name": "m", "implementation": "mlserver_sklearn.SKLearnModel"}
+    (folder / "model-settings.json").write_text(json.dumps({**model, "parameters": parameters}))
+
+
+@contextmanager
+def serve(what: str, folder: Path, mlserver: Path | None = None) -> Iterator[Served]:
+    port = free_port()
+    settle(folder, port)
     path, field, health = SERVERS[what]
     started = time.perf_counter()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of MLflow's uvicorn
     environment = {**os.environ, "PATH": paths}
     process = subprocess.Popen(
-        commands(folder, port)[what], start_new_session=True, env=environment, **quiet
+        commands(folder, port, mlserver)[what],
+        start_new_session=True,
+        env=environment,
+        cwd=folder,
+        **quiet,
     )
     try:
         url = f"http://127.0.0.1:{port}"
@@ -184,8 +249,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def endpoint(folder: Path) -> Iterator[Served]:
-    """The model deployed in a workspace of its own, scored through the router."""
+def endpoint(folder: Path) -> Iterator[dict[str, Served]]:
+    """The model deployed in a workspace of its own, once with one instance and once with two."""
     from serving import workspace
 
     before = dict(os.environ)  # the workspace's variables are not for the other servers
@@ -193,39 +258,54 @@ def endpoint(folder: Path) -> Iterator[Served]:
         stack.callback(os.environ.update, before)
         stack.callback(os.environ.clear)
         _, client = stack.enter_context(workspace(folder / "home"))
-        from azure.ai.ml.entities import ManagedOnlineDeployment, ManagedOnlineEndpoint, Model
+        from azure.ai.ml.entities import ManagedOnlineEndpoint
 
-        model = Model(name="m", version="1", path=str(folder / "model"), type="mlflow_model")
         online = ManagedOnlineEndpoint(name="bench", auth_mode="key")
-        client.online_endpoints.begin_create_or_update(online).result()
-        started = time.perf_counter()
-        deployment: Any = ManagedOnlineDeployment(
-            name="blue",
-            endpoint_name="bench",
-            model=model,
-            instance_type="Standard_DS3_v2",
-            instance_count=1,
-        )
-        client.online_deployments.begin_create_or_update(deployment).result()
-        ready = time.perf_counter() - started
-        online.traffic = {"blue": 100}
-        shown = client.online_endpoints.begin_create_or_update(online).result()
+        uri = client.online_endpoints.begin_create_or_update(online).result().scoring_uri
         key = client.online_endpoints.get_keys("bench").primary_key
-        yield Served(shown.scoring_uri, "input_data", ready, key)
+        yield {
+            what: Served(uri, "input_data", deploy(client, folder, name, count), key, name)
+            for what, name, count in (("endpoint", "blue", 1), ("endpoint of 2", "green", 2))
+        }
+
+
+def deploy(client: Any, folder: Path, name: str, count: int) -> float:
+    """Deploy the model; returns the seconds until the SDK says that it is done."""
+    from azure.ai.ml.entities import ManagedOnlineDeployment, Model
+
+    deployment: Any = ManagedOnlineDeployment(
+        name=name,
+        endpoint_name="bench",
+        model=Model(name="m", version="1", path=str(folder / "model"), type="mlflow_model"),
+        instance_type="Standard_DS3_v2",
+        instance_count=count,
+    )
+    started = time.perf_counter()
+    client.online_deployments.begin_create_or_update(deployment).result()
+    return time.perf_counter() - started
+
+
+def request(field: str, columns: int, rows: int) -> str:
+    """The same numbers in the form that a server takes."""
+    data = [[0.1 * n for n in range(columns)]] * rows
+    if field == "rows":
+        return json.dumps({field: data})
+    if field == "inputs":
+        values = [value for row in data for value in row]
+        tensor = {"name": "x", "shape": [rows, columns], "datatype": "FP64", "data": values}
+        return json.dumps({field: [tensor]})
+    return json.dumps({field: {"columns": [f"x{n}" for n in range(columns)], "data": data}})
 
 
 def load(folder: Path, served: Served, size: tuple[int, int], connections: int) -> Load:
     """Load by wrk; an answer that is not 200 fails the benchmark."""
-    columns, rows = size
-    data: Any = [[0.1 * n for n in range(columns)]] * rows
-    if served.field != "rows":
-        data = {"columns": [f"x{n}" for n in range(columns)], "data": data}
-    body = json.dumps({served.field: data})
+    body = request(served.field, *size)
     script = folder / "post.lua"
     script.write_text(
         f"wrk.method = 'POST'\nwrk.body = '{body}'\n"
         "wrk.headers['Content-Type'] = 'application/json'\n"
         f"wrk.headers['Authorization'] = 'Bearer {served.key}'\n"
+        f"wrk.headers['azureml-model-deployment'] = '{served.deployment}'\n"
     )
     shape = ["-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "--timeout", "30s"]
     command = ["wrk", *shape, "-s", str(script), served.url]

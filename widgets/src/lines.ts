@@ -4,7 +4,10 @@ import type { View } from "./rows";
 
 export interface Origin {
   experiment?: string;
-  runs?: string[]; // as they were named; empty: the newest of the experiment
+  runs?: string[]; // as they were named; empty: those of the experiment
+  filter?: string;
+  top?: number;
+  by?: string;
 }
 
 const BARE = /^[A-Za-z0-9_.:@/+=-]+$/;
@@ -17,19 +20,28 @@ export function quoted(word: string): string {
 
 /** The line that shows this comparison: the runs that are drawn, the metric, axis and scale. */
 export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[], columns: Column[] = []): string {
-  const whole = shown.length === all.length && origin.experiment && !origin.runs?.length;
-  const which = whole
-    ? ["--experiment", quoted(origin.experiment!)]
-    : shown.map((run) => quoted(run.id));
+  const whole = shown.length === all.length && (origin.experiment || origin.runs?.length);
+  const which = whole ? asked(origin) : shown.map((run) => quoted(run.id));
   const flags = [
     ...(view.metric ? ["--metric", quoted(view.metric)] : []),
-    ...order(view, columns),
+    ...(which.includes("--by") ? [] : order(view, columns)),
     ...(view.differ ? [] : ["--all"]),
     ...(view.smooth > 0 ? ["--smooth", String(view.smooth)] : []),
     ...(view.log ? ["--log"] : []),
     ...(view.x !== "step" ? ["--x", view.x] : []),
   ];
   return ["%aml compare", ...which, ...flags].join(" ");
+}
+
+/** What names all the runs, as the comparison was asked for. */
+function asked({ experiment, runs, filter, top, by }: Origin): string[] {
+  if (runs?.length) return runs.map(quoted);
+  return [
+    ...["--experiment", quoted(experiment!)],
+    ...(filter ? ["--filter", quoted(filter)] : []),
+    ...(top ? ["--top", String(top)] : []),
+    ...(by ? ["--by", quoted(by)] : []),
+  ];
 }
 
 /** The flags that put the best of a metric first, when the table is sorted by one. */

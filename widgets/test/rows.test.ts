@@ -90,6 +90,14 @@ describe("the magic line", () => {
     expect(compareLine(origin, view(), RUNS, RUNS)).toBe("%aml compare --experiment 'my trees' --metric loss");
   });
 
+  it.each([
+    [{ runs: ["a-sweep"] }, "a-sweep --metric loss"],
+    [{ experiment: "e", filter: "params.a = '1'", top: 10, by: "loss" }, `--experiment e --filter "params.a = '1'" --top 10 --by loss --metric loss`],
+  ])("asks for all runs as it was asked", (asked, words) => {
+    const found = compareLine(asked, view({ sort: "loss", descending: false }), RUNS, RUNS, "top" in asked ? COLUMNS : []);
+    expect(found).toBe(`%aml compare ${words}`);
+  });
+
   it("names the runs that are drawn, and how", () => {
     const shown = drawn(RUNS, view({ hidden: ["r2"] }));
     expect(compareLine(origin, view({ log: true, smooth: 0.6, x: "time" }), RUNS, shown)).toBe("%aml compare r1 r3 --metric loss --smooth 0.6 --log --x time");
