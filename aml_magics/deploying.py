@@ -28,6 +28,8 @@ DOT_SECONDS = 15.0
 ENDPOINT_NAME = re.compile(r"[a-z](-?[a-z0-9])+", re.IGNORECASE)
 NAME_LENGTHS = range(3, 33)
 # What a log or an error says, and what it means for who deploys; the first that fits is told.
+# A line of a server's log that somebody has to see even if all goes well.
+WARNED = re.compile(r"WARNING (Other package versions than the model asks for: .*)")
 CAUSES = (
     (
         r"No module named '([\w.]+)'",
@@ -108,6 +110,9 @@ def deploy(
         line = f"%aml traffic {plan.endpoint} {deployment}=100"
         return Done(f"deploying {deployment} to {plan.endpoint}; when it is ready: {line}")
     _step(tell, f"deployment {deployment}", lambda: _make_deployment(session, plan, tell))
+    lines = endpoints.last_lines(session, plan.endpoint, deployment)
+    for warned in filter(None, map(WARNED.search, lines)):
+        tell(f"{warned[1]}\n")
     if plan.after.get(deployment):
         _ask(session, tell, plan, registered)
     made = _share(session, plan)

@@ -211,5 +211,6 @@ def test_a_model_is_served_by_the_environment_it_asks_for(client, tmp_path):
     )
     assert json.loads(answer) == pytest.approx([7.0])
     logs = client.online_deployments.get_logs("blue", "own", lines=100)
-    assert "Other package versions than the model asks for" in logs and "pandas 2." in logs
+    assert "Other package versions than the model asks for" in logs
+    assert "mlflow is missing" in logs  # mlflow-skinny has another name
     client.online_endpoints.begin_delete("own").result()

@@ -203,6 +203,22 @@ def job_of_example(aml, models):
     return aml(f"register {job.name}")
 
 
+def test_other_package_versions_are_told(aml, endpoint, tmp_path, capsys):
+    import mlflow
+
+    job = aml("job show " + aml("model show double:1").job_name)
+    mlflow.artifacts.download_artifacts(
+        run_id=job.name, artifact_path="double", dst_path=str(tmp_path)
+    )
+    path = tmp_path / "double" / "requirements.txt"
+    path.write_text(path.read_text() + "\npandas==0.1\n")
+    aml(f"register {tmp_path / 'double'} --name older")
+    capsys.readouterr()
+    aml(f"deploy older --endpoint {endpoint}")
+    told = capsys.readouterr().out
+    assert "Other package versions" in told and "(asked for: 0.1)" in told
+
+
 def test_a_row_made_from_the_signature_decides_nothing(aml, endpoint, capsys):
     made = aml(f"deploy fussy --endpoint {endpoint}")
 
