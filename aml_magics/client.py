@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -24,11 +20,10 @@ from aml_magics.errors import (
     Refused,
     WorkspaceUnreachable,
 )
+from aml_magics.quiet import quiet
 from aml_magics.rest import RECONNECT_HINT, refusal
 from aml_magics.session import AccessToken, Session
 
-NOISY = ("azure", "azure.ai.ml", "azureml", "mlflow", "msrest", "urllib3")
-PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"  # a widget, in a notebook
 # Classes of the SDK and the libraries below it → ours.
 ERRORS: dict[str, type[AmlError]] = {
     "ClientAuthenticationError": NotLoggedIn,
@@ -123,28 +118,6 @@ def translating(hint: str = "") -> Iterator[None]:
         if isinstance(error, NotFound):
             error.hint = error.hint or hint
         raise error from exc
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the SDK's progress bars and notices: one line makes a notebook look broken."""
-    bar = os.environ.get(PROGRESS_BAR)
-    os.environ[PROGRESS_BAR] = "false"
-    loggers = [logging.getLogger(name) for name in NOISY]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with redirect_stdout(io.StringIO()):
-                yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        os.environ.pop(PROGRESS_BAR)
-        if bar is not None:
-            os.environ[PROGRESS_BAR] = bar
 
 
 def _client(session: Session, registry: str, feature_store: str) -> Any:

@@ -10,8 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from aml_magics import client, jobs, logs, rest, runs
+from aml_magics import jobs, logs, rest, runs
 from aml_magics.errors import AmlError
+from aml_magics.quiet import quiet
 from aml_magics.records import Record, brief
 from aml_magics.session import Session
 
@@ -145,7 +146,7 @@ def read(session: Session, run: str, path: str) -> bytes:
     """An artifact's bytes."""
     from mlflow.artifacts import download_artifacts
 
-    with TemporaryDirectory(prefix="aml-") as folder, client.quiet():
+    with TemporaryDirectory(prefix="aml-") as folder, quiet():
         found = download_artifacts(
             run_id=run, artifact_path=path, dst_path=folder, tracking_uri=session.tracking_uri
         )

@@ -16,7 +16,7 @@ from IPython.core.completer import (
 )
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from aml_magics import display, grammar
+from aml_magics import display, grammar, quiet
 from aml_magics.commands import function
 from aml_magics.errors import AmlError, BadCommand
 
@@ -132,4 +132,4 @@ def _session() -> Session:
 
 def _tell(text: str) -> None:
     """Show progress as plain output, at once."""
-    print(text, end="", flush=True)  # noqa: T201
+    quiet.say(text)

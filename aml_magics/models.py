@@ -14,6 +14,7 @@ import yaml
 from aml_magics import client, documents, rest
 from aml_magics.assets import Asset, named, plain
 from aml_magics.errors import AmlError, BadInput, NotFound, Refused
+from aml_magics.quiet import quiet
 from aml_magics.records import Done
 from aml_magics.session import Session
 
@@ -92,7 +93,7 @@ def folders(session: Session, job: str) -> list[str]:
 
     Raises: NotFound: no such job.
     """
-    with client.quiet(), client.translating("%aml job list"):
+    with quiet(), client.translating("%aml job list"):
         from mlflow import MlflowClient  # type: ignore[attr-defined, unused-ignore]
 
         runs = MlflowClient(tracking_uri=session.tracking_uri)
@@ -124,7 +125,7 @@ def fetched(session: Session, uri: str, folder: Path) -> Path:
 
     Raises: NotFound: there is none.
     """
-    with client.quiet(), client.translating("%aml model list"):
+    with quiet(), client.translating("%aml model list"):
         from mlflow.artifacts import download_artifacts
 
         download = {"dst_path": str(folder), "tracking_uri": session.tracking_uri}
@@ -159,7 +160,7 @@ def versioned(session: Session, text: str) -> str:
 @contextmanager
 def registry(session: Session, hint: str = "") -> Iterator[Any]:
     """MLflow's registry of the workspace, which has the aliases."""
-    with client.quiet(), client.translating(hint):
+    with quiet(), client.translating(hint):
         from mlflow import MlflowClient  # type: ignore[attr-defined, unused-ignore]
 
         uri = session.tracking_uri

@@ -12,6 +12,7 @@ import yaml
 
 from aml_magics import cells, client, documents, jobs, settings
 from aml_magics.errors import BadCommand, BadInput, NotFound, Refused
+from aml_magics.quiet import quiet
 from aml_magics.records import Done
 from aml_magics.session import Session
 
@@ -155,7 +156,7 @@ def _fetch(session: Session, name: str, keep: list[str]) -> dict[str, Any]:
         return {}
     from mlflow.artifacts import download_artifacts
 
-    with tempfile.TemporaryDirectory(prefix="aml-") as folder, client.quiet():
+    with tempfile.TemporaryDirectory(prefix="aml-") as folder, quiet():
         path = download_artifacts(
             run_id=name,
             artifact_path=cells.VARIABLES,

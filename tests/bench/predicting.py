@@ -163,7 +163,9 @@ def mlserver(place: Path) -> Path | None:
     import sklearn
 
     uv, python = str(Path(sys.executable).with_name("uv")), place / "bin" / "python"
-    packages = ["mlserver", "mlserver-sklearn", f"scikit-learn=={sklearn.__version__}"]
+    # Its worker asks for an event loop as newer versions of uvloop do not allow.
+    packages = ["mlserver", "mlserver-sklearn", "uvloop<0.22"]
+    packages.append(f"scikit-learn=={sklearn.__version__}")
     for command in (
         [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)],
         [uv, "pip", "install", "--quiet", "--python", str(python), *packages],

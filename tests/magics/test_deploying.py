@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,36 @@ def test_a_log_is_followed_until_interrupted(aml, endpoint):
 
     done = endpoints.logs(session.current(), tell=tell, endpoint=endpoint, follow=True)
     assert "not following" in repr(done) and told[0].startswith("blue  ")
+
+
+def test_new_lines_of_a_followed_log_are_told_as_they_come(aml, fails, endpoint):
+    """A request that the model refuses is a line in its log."""
+    aml(f"deploy double --endpoint {endpoint}")
+    told = []
+
+    def tell(text):
+        told.append(text)
+        if len(told) == 1:
+            fails(
+                f"""invoke {endpoint} '{{"input_data": {{"columns": ["none"], "data": [[1]]}}}}'"""
+            )
+        else:
+            signal.raise_signal(signal.SIGINT)
+
+    endpoints.logs(session.current(), tell=tell, endpoint=endpoint, follow=True)
+    assert "WARNING" not in told[0] and "missing inputs ['x']" in told[1]
+    assert "Serving" in told[0] and "Serving" not in told[1]
+
+
+def test_what_is_not_waited_for_goes_on(aml, endpoint):
+    done = aml(f"deploy double --endpoint {endpoint} --no-wait")
+    deadline = time.monotonic() + 60
+    while aml(f"endpoint show {endpoint}").deployments[0]["provisioning_state"] != "Succeeded":
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    assert not any(aml(f"endpoint show {endpoint}").traffic.values())
+    line = str(done).rpartition("%aml ")[2]  # what it says to type then
+    assert aml(line).traffic == {"blue": 100}
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(aml, models):
