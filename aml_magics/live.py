@@ -38,6 +38,14 @@ def show_comparison(found: runs.Comparison, desk: Desk | None = None) -> None:
     _display(comparison(found, desk), f"live comparison of {len(found.rows)} runs")
 
 
+# Opened again without the view's state, JupyterLab has only an error to show in its place; an
+# output without any element is such a place.
+_WITHOUT_EMPTY_VIEW = (
+    "<style>.jp-OutputArea-child:has(.aml-static) ~ "
+    ".jp-OutputArea-child:has(> .jp-OutputArea-output:not(:has(*))) { display: none }</style>"
+)
+
+
 def show_over(record: Record, widget: Any, text: str) -> None:
     """A record, which the saved notebook keeps, and a live view over it."""
     from IPython.display import display
@@ -71,7 +79,7 @@ def _display(widget: Any, text: str) -> None:
 def _forms(record: Record) -> dict[str, str]:
     return {
         "text/plain": repr(record),
-        "text/html": record._repr_html_(),
+        "text/html": record._repr_html_() + _WITHOUT_EMPTY_VIEW,
         "text/markdown": record._repr_markdown_(),
     }
 

@@ -9,6 +9,7 @@ Source of the request's forms: "Deploy MLflow models to online endpoints" of Azu
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import math
@@ -26,6 +27,8 @@ from aml_magics.local import predictor
 SPLIT = {"columns", "index", "data"}
 JSON_TYPES = {"boolean": "boolean", "integer": "integer", "long": "integer", "string": "string"}
 KEEP_ALIVE = 75  # seconds: longer than the router keeps an unused connection
+# Bytes of a request that comes in several parts: while one is predicted, others wait to be read.
+LARGE = 16_384
 # What JSON can hold; as a Union because older Pythons cannot ask for `int | str`.
 _PLAIN = (str, int, float, type(None))
 _PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?==([^\s;]+)")
@@ -128,9 +131,18 @@ def app(model: Any) -> Application:
     """
     fast = predictor.compiled(model)
     log.info("Requests take %s", "the short way" if fast else "MLflow's own way")
+    turn = asyncio.Lock()
+
+    async def scored(receive: Receive) -> Answer:
+        body = await _read(receive)
+        if len(body) < LARGE:
+            return answer(model, body, fast)
+        async with turn:
+            await asyncio.sleep(0)  # reads what has come of the others meanwhile
+            return answer(model, body, fast)
 
     async def application(scope: Any, receive: Receive, send: Send) -> None:
-        done = await _routed(model, fast, scope, receive)
+        done = await _routed(model, scored, scope, receive)
         fields = {"content-length": str(len(done.body)), **done.headers}
         headers = [(key.encode(), value.encode("latin-1")) for key, value in fields.items()]
         await send({"type": "http.response.start", "status": done.status, "headers": headers})
@@ -139,11 +151,13 @@ def app(model: Any) -> Application:
     return application
 
 
-async def _routed(model: Any, fast: predictor.Fast | None, scope: Any, receive: Receive) -> Answer:
+async def _routed(
+    model: Any, scored: Callable[[Receive], Awaitable[Answer]], scope: Any, receive: Receive
+) -> Answer:
     method, path = scope["method"], scope["path"]
     if path == "/score":
         if method == "POST":
-            return answer(model, await _read(receive), fast)
+            return await scored(receive)
         return _failure(405, "MethodNotAllowed", "Score with POST.")
     if path == "/" and method in ("GET", "HEAD"):
         return Answer(200, b"Healthy", {"content-type": "text/plain"})

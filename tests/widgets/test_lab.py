@@ -271,12 +271,15 @@ def test_a_saved_notebook_opens_without_a_kernel(lab, page, view, shot):
     shot(other, "reopened")
 
 
-def test_without_saved_state_the_static_form_is_there(lab, page):
+def test_without_saved_state_the_static_form_is_there(lab, page, shot):
     lab.save(page)
     lab.copy("compare", "stripped", without="widgets")
     other = lab.open("stripped", kernel=False)
     other.locator("p.aml-static").wait_for()
     assert other.locator(".aml-compare").count() == 0
+    shot(other, "stripped")
+    place = other.get_by_text("widget")
+    assert not any(place.nth(at).is_visible() for at in range(place.count()))
 
 
 def test_a_card_follows_a_job_and_leaves_other_cells_alone(lab, shot):
