@@ -142,22 +142,45 @@ def _bulk(
 ) -> Iterator[Curve]:
     """A question for each metric and some runs, sampled by the server where curves are long."""
     wanted = _grown(session, runs, metrics, marks)
-    groups = []
-    for metric in metrics:
-        some = [run for run in runs if (run, metric) in wanted]
-        groups += [(metric, some[i : i + GROUP]) for i in range(0, len(some), GROUP)]
+    by_metric = {metric: [run for run in runs if (run, metric) in wanted] for metric in metrics}
+    groups = [
+        (metric, some[start : start + GROUP])
+        for metric, some in by_metric.items()
+        for start in range(0, len(some), GROUP)
+    ]
+
+    def is_long(metric: str) -> bool:
+        first = by_metric[metric][:1]
+        return bool(first) and _whole(session, metric, first, max_points) is None
+
+    def read(group: tuple[str, list[str]]) -> list[Curve]:
+        metric, some = group
+        return _group(session, metric, some, max_points, is_long=long[metric])
+
     with ThreadPoolExecutor(rest.THREADS) as pool:
-        for curves in pool.map(lambda g: _group(session, g[1], g[0], max_points), groups):
+        long = dict(zip(by_metric, pool.map(is_long, by_metric), strict=True))
+        for curves in pool.map(read, groups):
             yield from curves
 
 
-def _group(session: Session, runs: list[str], metric: str, max_points: int) -> list[Curve]:
+def _whole(
+    session: Session, metric: str, runs: list[str], max_points: int
+) -> list[dict[str, Any]] | None:
+    """All that was logged; None where there is more than the answer has room for."""
     limit = min(max_points * len(runs) + 1, BULK_LIMIT)
     query = {"run_id": runs, "metric_key": metric, "max_results": limit}
     found = _rows(rest.checked(rest.mlflow_page(session, "GET", BULK, query)).json())
-    if len(found) >= limit:  # some was left out, and of which runs is not said
-        query = {"run_ids": runs, "metric_key": metric}
-        query["max_results"] = min(max_points, INTERVAL_LIMIT)
+    return found if len(found) < limit else None  # of which runs something is missing is not said
+
+
+def _group(
+    session: Session, metric: str, runs: list[str], max_points: int, *, is_long: bool
+) -> list[Curve]:
+    """The curves of some runs. Args: is_long: as far as known; then it is sampled at once."""
+    found = None if is_long else _whole(session, metric, runs, max_points)
+    if found is None:
+        limit = min(max_points, INTERVAL_LIMIT)
+        query = {"run_ids": runs, "metric_key": metric, "max_results": limit}
         found = _rows(rest.checked(rest.mlflow_page(session, "GET", INTERVAL, query)).json())
     by_run: dict[str, list[Any]] = defaultdict(list)
     for row in found:

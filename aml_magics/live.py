@@ -29,21 +29,24 @@ POINTS = 200  # of a curve on a card
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+# Opened again without the view's state, JupyterLab has only an error to show in its place; an
+# output without any element is such a place.
+_WITHOUT_EMPTY_VIEW = (
+    "<style>.jp-OutputArea-child:has(.aml-static) ~ "
+    ".jp-OutputArea-child:not(:has(.jp-OutputArea-output > *)) { display: none }</style>"
+)
+
+
 def show_comparison(found: runs.Comparison, desk: Desk | None = None) -> None:
     """The static form, which the saved notebook keeps, and the live view over it.
 
     Args: desk: who answers the forms that a run's row opens.
     """
-    found._ipython_display_()
+    from IPython.display import display
+
+    display(_forms(found), raw=True)
+    found.display_charts()
     _display(comparison(found, desk), f"live comparison of {len(found.rows)} runs")
-
-
-# Opened again without the view's state, JupyterLab has only an error to show in its place; an
-# output without any element is such a place.
-_WITHOUT_EMPTY_VIEW = (
-    "<style>.jp-OutputArea-child:has(.aml-static) ~ "
-    ".jp-OutputArea-child:has(> .jp-OutputArea-output:not(:has(*))) { display: none }</style>"
-)
 
 
 def show_over(record: Record, widget: Any, text: str) -> None:
@@ -76,7 +79,8 @@ def _display(widget: Any, text: str) -> None:
     display({VIEW: view, "text/plain": text}, raw=True)
 
 
-def _forms(record: Record) -> dict[str, str]:
+def _forms(record: Record | runs.Comparison) -> dict[str, str]:
+    """What a saved notebook keeps of it, under a view."""
     return {
         "text/plain": repr(record),
         "text/html": record._repr_html_() + _WITHOUT_EMPTY_VIEW,

@@ -340,6 +340,12 @@ class Comparison:
 
         forms = {"text/plain": repr(self), "text/html": self._repr_html_()}
         display({**forms, "text/markdown": self._repr_markdown_()}, raw=True)
+        self.display_charts()
+
+    def display_charts(self) -> None:
+        """The charts below the table."""
+        from IPython.display import display
+
         for text, image in self.pictures():
             chart = {"text/plain": text, "image/png": base64.b64encode(image).decode()}
             display(chart, metadata={"image/png": {"alt": text}}, raw=True)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import requests
 from rows import Row
 
-SECONDS, READY_SECONDS = 2, 180.0
+SECONDS, READY_SECONDS = 4, 180.0
 CONNECTIONS = (1, 8, 32)
 MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 # Goals, as ratios to `mlflow models serve`, by rows of a request.
