@@ -17,6 +17,7 @@ import yaml
 from aml_magics import client, documents, settings
 from aml_magics.errors import BadCommand, NotSupported
 from aml_magics.kinds import ENUM_MEMBER, FIELDS, HIDDEN, KINDS
+from aml_magics.quiet import quiet
 from aml_magics.records import Done, Fields, Row, brief
 from aml_magics.session import Session
 
@@ -217,7 +218,8 @@ def delete(
 
 def plain(entity: Any) -> dict[str, Any]:
     """An SDK entity as az ml shows it: snake_case fields, nested dicts and lists."""
-    return {str(key): _plain_value(value) for key, value in _fields(entity).items()}
+    with quiet():  # schemas tell once that they are experimental
+        return {str(key): _plain_value(value) for key, value in _fields(entity).items()}
 
 
 def find(

@@ -143,3 +143,11 @@ def arm(address, connection):
         return requests.request(verb, url, headers=headers, timeout=30, **options)
 
     return send
+
+
+def wait_until(condition, seconds=60):
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

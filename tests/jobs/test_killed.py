@@ -14,7 +14,7 @@ from azure.ai.ml.parallel import RunFunction, parallel_run_function
 from azure.ai.ml.sweep import Uniform
 
 from aml_magics.local import daemon
-from tests.conftest import client_of, connect
+from tests.conftest import client_of, connect, wait_until
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def kill(home):
     pid = daemon.find(home).pid
     os.kill(pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+
+
+def outlive(own, home, name, seed):
+    """Kill three daemons one after the other while a job goes on, and wait for its end."""
+    chance = random.Random(seed)
+    for _ in range(3):
+        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
+        kill(home)
+        daemon.ensure(home)
+    wait_until(lambda: own.jobs.get(name).status in ("Completed", "Failed"), seconds=120)
 
 
 def step(name, place):
@@ -56,15 +66,7 @@ def test_a_pipeline_outlives_daemons(own, home, tmp_path):
         return {"made": before}
 
     job = own.jobs.create_or_update(chain(before=Input(type="uri_folder", path=start)))
-    chance = random.Random(7)
-    for _ in range(3):
-        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
-        kill(home)
-        daemon.ensure(home)
-    deadline = time.monotonic() + 120
-    while own.jobs.get(job.name).status not in ("Completed", "Failed"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    outlive(own, home, job.name, 7)
     assert own.jobs.get(job.name).status == "Completed"
     assert begun.read_text().split() == names
     assert len(list(own.jobs.list(parent_job_name=job.name))) == len(names)
@@ -105,15 +107,7 @@ def test_a_parallel_job_outlives_daemons(own, home, tmp_path):
         scored(data=Input(type="uri_folder", path=str(data)))
 
     job = own.jobs.create_or_update(whole())
-    chance = random.Random(13)
-    for _ in range(3):
-        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
-        kill(home)
-        daemon.ensure(home)
-    deadline = time.monotonic() + 120
-    while own.jobs.get(job.name).status not in ("Completed", "Failed"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    outlive(own, home, job.name, 13)
     assert own.jobs.get(job.name).status == "Completed"
     assert begun.read_text().split() == names
 
@@ -136,15 +130,7 @@ def test_a_sweep_outlives_daemons(own, home, tmp_path):
     )
     asked.set_limits(max_total_trials=8, max_concurrent_trials=2)
     job = own.jobs.create_or_update(asked)
-    chance = random.Random(11)
-    for _ in range(3):
-        time.sleep(chance.uniform(0.1, 1.2))  # a moment that nothing chose
-        kill(home)
-        daemon.ensure(home)
-    deadline = time.monotonic() + 120
-    while own.jobs.get(job.name).status not in ("Completed", "Failed"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    outlive(own, home, job.name, 11)
     ended = own.jobs.get(job.name)
     tried = dict(line.split() for line in begun.read_text().splitlines())
     assert ended.status == "Completed"

@@ -16,23 +16,9 @@ from azure.ai.ml.entities import (
 from azure.ai.ml.entities._load_functions import load_schedule
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
+from tests.triggers import cron, every
+
 ENVIRONMENT = Environment(image="none.invalid/none")
-
-
-def cron(expression, zone="UTC", **times):
-    return {"triggerType": "Cron", "expression": expression, "timeZone": zone, **times}
-
-
-def every(interval, frequency, zone="UTC", start="2026-01-01T00:00:00", end=None, **pattern):
-    return {
-        "triggerType": "Recurrence",
-        "frequency": frequency,
-        "interval": interval,
-        "schedule": pattern,
-        "startTime": start,
-        "endTime": end,
-        "timeZone": zone,
-    }
 
 
 BAD = {

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+
+from tests.conftest import wait_until
 
 CLIENTS = 6
 ROWS = {"input_data": [[0.0], [1.0]]}
@@ -121,13 +122,6 @@ def servers(address, deployment):
         if is_ours and process.info["name"] != "sh" and "--socket" in command:
             found.append(process)
     return found
-
-
-def wait_until(condition, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_updates_and_scaling_lose_no_request(address, client, deploy, traffic, load):

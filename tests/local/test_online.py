@@ -4,7 +4,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +11,7 @@ import pytest
 import requests
 
 from aml_magics.local import daemon
+from tests.conftest import wait_until
 
 TRAIN = """
 import sys
@@ -147,13 +147,6 @@ def servers(address):
                 place = next(part for part in command if part.startswith(str(address.home)))
                 found[place.partition("/iris-endpoint/")[2].partition("/")[0]] = process
     return found
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_the_sdk_deploys_and_scores(deployed):

@@ -2,13 +2,14 @@
 
 import json
 import threading
-import time
 import warnings
 from collections import Counter
 
 import psutil
 import pytest
 import requests
+
+from tests.conftest import wait_until
 
 SLOW = """
 import os, time
@@ -80,13 +81,6 @@ def at_once(count, call):
     for thread in threads:
         thread.join()
     return answers
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_too_slow_and_too_many_are_refused_as_on_azure(slow, send):

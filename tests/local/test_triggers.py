@@ -7,24 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aml_magics.local import triggers
+from tests.triggers import cron, every
 
 PACIFIC = "Pacific Standard Time"
-
-
-def cron(expression, zone="UTC", **times):
-    return {"triggerType": "Cron", "expression": expression, "timeZone": zone, **times}
-
-
-def every(interval, frequency, zone="UTC", start="2026-01-01T00:00:00", end=None, **pattern):
-    return {
-        "triggerType": "Recurrence",
-        "frequency": frequency,
-        "interval": interval,
-        "schedule": pattern,
-        "startTime": start,
-        "endTime": end,
-        "timeZone": zone,
-    }
 
 
 WEEKLY = {"weekDays": ["Monday", "Friday"], "hours": [9], "minutes": [30]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from aml_magics.errors import (
     NotFound,
     Refused,
 )
+from tests.conftest import wait_until
 
 MODELS = """
 import mlflow, pandas as pd
@@ -179,10 +179,12 @@ def test_new_lines_of_a_followed_log_are_told_as_they_come(aml, fails, endpoint)
 
 def test_what_is_not_waited_for_goes_on(aml, endpoint):
     done = aml(f"deploy double --endpoint {endpoint} --no-wait")
-    deadline = time.monotonic() + 60
-    while aml(f"endpoint show {endpoint}").deployments[0]["provisioning_state"] != "Succeeded":
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
+
+    def is_ready():
+        (shown,) = aml(f"endpoint show {endpoint}").deployments
+        return shown["provisioning_state"] == "Succeeded"
+
+    wait_until(is_ready)
     assert not any(aml(f"endpoint show {endpoint}").traffic.values())
     line = str(done).rpartition("%aml ")[2]  # what it says to type then
     assert aml(line).traffic == {"blue": 100}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from aml_magics.errors import Detached, JobFailed
 from aml_magics.local import daemon
+from tests.conftest import wait_until
 
 YAML = """\
 $schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
@@ -154,7 +154,7 @@ def test_a_job_is_asked_about_while_another_workspace_is_current(aml, offline):
 
 def test_a_job_is_cancelled(aml, shell):
     job = aml("job --no-wait", "import time\nprint('began', flush=True)\ntime.sleep(600)")
-    until(lambda: "began" in job.logs())
+    wait_until(lambda: "began" in job.logs())
     shell.user_ns["job"] = job
     aml("job cancel $job")
 
@@ -192,14 +192,6 @@ def test_a_lost_connection_is_found_again(aml, monkeypatch):
 
     assert done.status == "Completed"
     assert (told[0], told[-1]) == ("a\n", "b\n")
-
-
-def until(condition, seconds=20.0):
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.05)
 
 
 def test_the_notebooks_own_mlflow_talks_to_the_workspace(aml):

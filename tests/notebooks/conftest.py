@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from aml_magics.local import daemon
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TOOLS = {
     "papermill": "papermill {source} {target} --cwd {cwd} --kernel python3 --no-progress-bar",
     "nbconvert": "nbconvert {source} --output {target} --to notebook --execute"
@@ -79,6 +81,14 @@ class Home(NamedTuple):
         )
         written = nbformat.read(target, as_version=4) if target.exists() else None
         return Run(done.returncode, done.stderr, written)
+
+    def execute(self, name: str, folder: Path) -> Run:
+        """Run one of the project's notebooks in a copy of their folder, to its end."""
+        shutil.copytree(NOTEBOOKS, folder)
+        ran = self.run("papermill", folder / f"{name}.ipynb", folder)
+        assert ran.exit_code == 0, ran.stderr
+        assert not [output for output in ran.outputs if output.get("name") == "stderr"]
+        return ran
 
     def pid(self) -> int:
         """Process id of its daemon."""

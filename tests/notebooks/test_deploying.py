@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.mark.slow
 def test_the_notebook_that_deploys_runs(home, tmp_path):
-    folder = tmp_path / "notebooks"
-    shutil.copytree(NOTEBOOKS, folder)
-    ran = home.run("papermill", folder / "03_deploy.ipynb", folder)
-    assert ran.exit_code == 0, ran.stderr
-    assert not [output for output in ran.outputs if output.get("name") == "stderr"]
+    ran = home.execute("03_deploy", tmp_path / "notebooks")
     assert "alias     champion" in ran.text_of("register")
     assert "it answers" in ran.text_of("deploy")
     assert "blue=90, green=10" in ran.text_of("green")
