@@ -119,14 +119,16 @@ def metrics(call: Call) -> Response:
     endpoint = call.arm_id[: call.arm_id.lower().index(_MONITOR)]
     if call.local.store.get(endpoint) is None:
         raise endpoints.no_endpoint(call)
-    if call.query.get("interval", "PT1M").upper() != "PT1M":
+    query = call.query
+    if query.get("interval", "PT1M").upper() != "PT1M":
         raise bad_request("The local workspace has these metrics by the minute: interval PT1M.")
-    asked = call.query.get("metricnames", "").lower()
+    if "average" not in query.get("aggregation", "average").lower():
+        raise bad_request("The local workspace has these metrics as averages only.")
+    asked = query.get("metricnames", "").lower()
     names = [name.strip() for name in asked.split(",")] if asked else [*_NAMES]
     if unknown := [name for name in names if name not in _NAMES]:
         raise bad_request(f"Metric {', '.join(unknown)} is none of {', '.join(METRICS)}.")
-    span = _span(call.query.get("timespan", ""))
-    split = {key.lower(): value for key, value in _CLAUSE.findall(call.query.get("$filter", ""))}
+    span, split = _span(query.get("timespan", "")), _split(query.get("$filter", ""))
     found = call.local.monitor.answers(endpoint)
     body = {
         "cost": 0,
@@ -137,6 +139,14 @@ def metrics(call: Call) -> Response:
         "value": [_shown(endpoint, _NAMES[name], split, found, span) for name in names],
     }
     return JSONResponse(body)
+
+
+def _split(text: str) -> dict[str, str]:
+    """Dimensions that are told apart, and which of their values: `*` for each."""
+    clauses = [_CLAUSE.fullmatch(clause.strip()) for clause in re.split(" and ", text, flags=re.I)]
+    if text and not all(clauses):
+        raise bad_request(f"$filter {text!r} is not: deployment eq '*' and statusCode eq '200'.")
+    return {clause[1].lower(): clause[2] for clause in clauses if clause}
 
 
 def _shown(

@@ -307,6 +307,8 @@ def test_requests_are_counted_as_azure_monitor_shows_them(arm, score):
         (f"{MONITOR}?interval=PT5M", 400, "PT1M"),
         (f"{MONITOR}?metricnames=Joy", 400, "RequestsPerMinute"),
         (f"{MONITOR}?metricnames=RequestLatency&$filter=statusCode eq '200'", 400, "statuscode"),
+        (f"{MONITOR}?$filter=deployment eq 'a' or deployment eq 'b'", 400, "$filter"),
+        (f"{MONITOR}?aggregation=Total", 400, "averages"),
         (f"{MONITOR}?timespan=yesterday", 400, "BEGIN/END"),
         (f"{MONITOR}?timespan=2026-01-02T00:00:00Z/2026-01-01T00:00:00Z", 400, "30 days"),
     ],
