@@ -58,15 +58,6 @@ def test_env_in_a_shell_does_what_run_does(aml_local):
     assert "IDENTITY_ENDPOINT" in done.stdout
 
 
-@pytest.fixture
-def interruptible():
-    """Children that SIGINT ends, even where a shell's background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_logs_can_be_followed(address):
     command = [sys.executable, "-u", "-m", "aml_magics.local.cli", "logs", "-f"]
     log = address.home / "daemon.log"
