@@ -29,6 +29,8 @@ from azure.storage.blob import (
     generate_container_sas,
 )
 
+from aml_magics.local import daemon
+
 MIB = 1 << 20
 
 
@@ -318,7 +320,7 @@ def test_memory_does_not_grow_with_what_passes(client, store, service, address, 
     options = {"max_single_put_size": single, "max_block_size": 8 * MIB}
     container = service(account, key, **options).get_container_client(name)
     container.upload_blob("warm", b"1")
-    with watched(psutil.Process(address.pid)) as memory:
+    with watched(psutil.Process(daemon.find(address.home).pid)) as memory:
         blob = container.upload_blob("large", Zeros(size), length=size, max_concurrency=4)
         read = sum(len(chunk) for chunk in blob.download_blob(max_concurrency=2).chunks())
     assert (read, blob.get_blob_properties().size) == (size, size)

@@ -305,7 +305,7 @@ def servers(workspace):
 def test_a_forked_job_outlives_a_killed_daemon_and_leaves_no_process(workspace, forked):
     process, go = forked("forked", code=4)
     [server] = servers(workspace)
-    assert process.cmdline() == server.cmdline()  # a fork, not a new program
+    assert server in process.parents()  # a fork, not a new program
     strays = [p for p in psutil.process_iter() if exit_file_of(p).endswith("/forked.exit")]
     assert len(strays) == 3  # what leads the group, the job, and what it has forked
     workspace.kill()
