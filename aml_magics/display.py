@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 from aml_magics import settings
 from aml_magics.errors import BadCommand
-from aml_magics.records import Secret, Text, brief
+from aml_magics.records import Secret, Text, brief, exact
 
 LIVE = {  # what is shown live, and by what
     ("aml_magics.runs", "Comparison"): "forms:show_comparison",
@@ -67,17 +68,27 @@ def shaped(result: Any, query: str = "", form: str = "") -> Any:
 def plain_data(result: Any) -> Any:
     """A result as dicts, lists and scalars; secrets stay masked."""
     if hasattr(result, "to_dict") and hasattr(result, "columns"):  # a DataFrame
-        return json.loads(result.to_json(orient="records"))
-    if isinstance(result, Secret):
-        return repr(result)
+        return plain_data(exact(result).to_dict("records"))
     if isinstance(result, Mapping):
         return {str(key): plain_data(value) for key, value in result.items()}
     if isinstance(result, (list, tuple)):
         return [plain_data(value) for value in result]
-    if isinstance(result, (str, int, float, bool, type(None))):
-        return result
-    data = getattr(result, "data", None)
-    return plain_data(data if data is not None else dict(result._rows()))
+    return _plain_value(result)
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return repr(value)
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has no such number
+        return None
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if hasattr(value, "isoformat"):  # a time
+        return value.isoformat()
+    if hasattr(value, "tolist"):  # of NumPy
+        return plain_data(value.tolist())
+    data = getattr(value, "data", None)
+    return plain_data(data if data is not None else dict(value._rows()))
 
 
 def _queried(data: Any, query: str) -> Any:

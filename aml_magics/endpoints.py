@@ -7,19 +7,22 @@ import json
 import math
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aml_magics import assets, client, examples, rest
 from aml_magics.assets import named, plain
 from aml_magics.errors import AmlError, BadInput, NotFound
-from aml_magics.records import Done, Fields, Row, Secret, Text
+from aml_magics.records import Done, Fields, Row, Secret, Text, exact
 from aml_magics.session import Session
+
+if TYPE_CHECKING:
+    import requests
 
 Tell = Callable[[str], None]
 LIST = "%aml online-endpoint list"
 LOG_LINES = 50
+ASKED_SECONDS = 190.0  # Azure lets a request take 180 at most
 FOLLOWED = 500  # lines asked for again and again while a log is followed
 FOLLOW_SECONDS = 1.0
 TABLES = {".csv": "read_csv", ".parquet": "read_parquet"}  # of pandas
@@ -175,8 +178,8 @@ def body_of(value: Any) -> dict[str, Any]:
         return value
     if hasattr(value, "to_frame") and not hasattr(value, "columns"):  # a Series: one row
         value = value.to_frame().T.infer_objects()
-    if hasattr(value, "to_json") and hasattr(value, "columns"):
-        return {"input_data": json.loads(value.to_json(orient="split", date_format="iso"))}
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return {"input_data": exact(value).to_dict("split")}
     if hasattr(value, "tolist"):
         return {"input_data": value.tolist()}
     if isinstance(value, dict):
@@ -253,7 +256,7 @@ def content_of(body: Any) -> str:
 
 def _json_value(value: Any) -> Any:
     """What NumPy, pandas and the calendar have instead of JSON's own values."""
-    if isinstance(value, date):
+    if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -278,10 +281,10 @@ def score(session: Session, endpoint: str, body: Any, deployment: str = "") -> A
     known = place in session.cache
     url, key = session.cache.get(place) or door(session, endpoint)
     headers = headers_of(key, deployment)
-    response = rest.raw(session, "POST", url, data=content, headers=headers)
+    response = rest.raw(session, "POST", url, data=content, headers=headers, timeout=ASKED_SECONDS)
     if response.status_code < 400:
         session.cache[place] = (url, key)
-        return response.json()
+        return _answer(response)
     session.cache.pop(place, None)
     if known and response.status_code in {401, 404}:  # made anew since
         return score(session, endpoint, body, deployment)
@@ -290,6 +293,14 @@ def score(session: Session, endpoint: str, body: Any, deployment: str = "") -> A
     listed = f"%aml endpoint show {endpoint}"
     error.hint = listed if isinstance(error, NotFound) else shown
     raise error
+
+
+def _answer(response: requests.Response) -> Any:
+    """What an answer says: of a script that answers in no JSON, its text."""
+    try:
+        return response.json()
+    except ValueError:
+        return Text(response.text)
 
 
 def headers_of(key: Secret, deployment: str) -> dict[str, str]:

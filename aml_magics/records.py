@@ -130,3 +130,8 @@ def _linked(value: str) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def exact(table: Any) -> Any:
+    """A DataFrame of Python's own values, which pandas' JSON would round; None where one lacks."""
+    return table.astype(object).where(table.notna(), None)

@@ -78,6 +78,14 @@ def test_an_unknown_model_cannot_be_deployed(fails):
         ([[1, 2]], [[1, 2]]),
         ('{"input_data": [1]}', [1]),
         ("[[1.5]]", [[1.5]]),
+        (
+            pd.DataFrame({"x": [1e-12, 1 / 3], "n": [1, 2], "s": ["a", None]}),
+            {
+                "index": [0, 1],
+                "columns": ["x", "n", "s"],
+                "data": [[1e-12, 1, "a"], [1 / 3, 2, None]],
+            },
+        ),
     ],
 )
 def test_a_value_is_sent_in_the_form_mlflow_servers_take(value, body):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 
+import pandas as pd
 import pytest
 
 from aml_magics.display import shaped
@@ -59,6 +62,11 @@ def test_formats_and_queries():
     data = [{"name": "a", "n": 1}, {"name": "b", "n": 2}]
 
     assert shaped(data) is data
+    table = pd.DataFrame({"rate": [1e-12, math.inf], "at": [pd.Timestamp("2026-01-02"), None]})
+    assert json.loads(str(shaped(table, form="json"))) == [
+        {"rate": 1e-12, "at": "2026-01-02T00:00:00"},
+        {"rate": None, "at": None},
+    ]
     assert shaped(data, query="[?n > `1`].name") == ["b"]
     assert repr(shaped(data, form="tsv")) == "a\t1\nb\t2"
     assert shaped(data, form="table").split() == ["name", "n", "a", "1", "b", "2"]
