@@ -100,8 +100,11 @@ def service(session: Session) -> str:
 
 def _probe(session: Session) -> str:
     nothing: dict[str, Any] = {"run_ids": [], "metric_keys": []}
-    if rest.mlflow_page(session, "POST", SAMPLE, nothing).status_code == 200:
+    sampled = rest.mlflow_page(session, "POST", SAMPLE, nothing)
+    if sampled.status_code == 200:
         return "sample"
+    if sampled.status_code >= 500 and sampled.status_code != 501:  # for now: not to be remembered
+        raise rest.refusal(sampled.status_code, rest.message(sampled))
     refused = rest.mlflow_page(session, "GET", INTERVAL, {})  # for naming no metric
     return "bulk" if "INVALID_PARAMETER_VALUE" in refused.text else "single"
 

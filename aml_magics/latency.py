@@ -94,7 +94,7 @@ def metrics(session: Session, *, endpoint: str, minutes: int = 60) -> pd.DataFra
     found = [{"minute": at, "deployment": name, **row} for (at, name), row in sorted(rows.items())]
     table = pd.DataFrame(found, columns=["minute", "deployment", *MONITORED.values()])
     table["minute"] = pd.to_datetime(table["minute"])
-    return table.astype({"requests": "Int64"}).round(1)
+    return table.round({"requests": 0}).astype({"requests": "Int64"}).round(1)
 
 
 def _monitored(session: Session, endpoint: str, minutes: int) -> list[dict[str, Any]]:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from aml_widgets.job_card import JobCard
 
 FILES = 200  # of a run that are listed
+SHOWN_BYTES = 20 << 20  # of a file: all of it is in memory, and goes to the browser
 POINTS = 200  # of a curve on a card
+ASKED = ("experiment", "filter", "top", "by", "goal", "max_results")  # told by the line of a view
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -114,7 +116,7 @@ def comparison(found: runs.Comparison, desk: Desk | None = None) -> Compare:
         "smooth": float(asked["smooth"]),
         "differ": not asked["everything"],
     }
-    origin = {name: asked[name] for name in ("experiment", "filter", "top", "by")}
+    origin = {name: asked[name] for name in ASKED}
     origin["runs"] = asked["names"] or []
     shown = drawable(found.history)
     return Compare(found.rows, shown, source, goals=goals, view=view, origin=origin)
@@ -143,13 +145,15 @@ def drawable(table: pd.DataFrame) -> list[Curve]:
 
 
 def files(session: Session, run: str) -> list[str]:
-    """Paths of a run's artifacts, the first ``FILES`` of them."""
+    """Paths of a run's artifacts, the first ``FILES`` of them, without those too large to show."""
     found: list[str] = []
     folders = [""]
     while folders and len(found) < FILES:
         query = {"run_id": run, "path": folders.pop()}
         answer = rest.mlflow(session, "GET", "artifacts/list", query)
         for file in answer.get("files", []):
+            if int(file.get("file_size") or 0) > SHOWN_BYTES:
+                continue
             (folders if file.get("is_dir") else found).append(file["path"])
     return sorted(found)[:FILES]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 CHARTS = 6  # metrics drawn, where none are named
 DRAWN = 100  # runs with a curve in a static picture
-LESS_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "mape", "perplexity", "time", "seconds")
+ERRORS = frozenset(("mae", "mse", "rmse", "mape", "smape", "rmsle", "wer", "cer", "brier"))
+LESS_IS_BETTER = ERRORS | {"nll", "perplexity", "time", "seconds", "secs", "latency"}
+HEADS = ("run", "display name", "status")  # of the table, beside what was logged
 UNITS = {"seconds": "s", "secs": "s", "time": "s", "ms": "ms", "mb": "MB", "gb": "GB", "pct": "%"}
 ARROWS = {"min": "↓", "max": "↑"}
 KEY = f"↓ less is better, ↑ more is better, {BEST} marks the best"
-ABOUT = ("name", "display_name", "status")
 
 
 def runs(
@@ -61,11 +63,12 @@ def _found(
     count: int,
     top: int,
     by: str,
+    goal: str = "",
 ) -> list[searches.Run]:
     if top and not by:
         raise BadCommand("the top runs by which metric?", f"--top {top} --by val_loss")
     if by:
-        order_by = f"metrics.`{by}` {'ASC' if guess_goal(by) == 'min' else 'DESC'}"
+        order_by = f"metrics.`{by}` {'ASC' if (goal or guess_goal(by)) == 'min' else 'DESC'}"
     found = list(searches.find(session, experiment, filter_, order_by, count))
     return [run for run in found if by in searches.metrics(run)] if by and top else found
 
@@ -105,12 +108,14 @@ def compare(
     elif experiment:
         count = top or max_results or settings.get("max_results")
         decisive = wanted[0] if wanted else ""
-        found = _found(session, experiment, filter, count=count, top=top, by=decisive)
+        found = _found(session, experiment, filter, count=count, top=top, by=decisive, goal=goal)
     else:
         shown = wanted[0] if wanted else "val_loss"
         raise BadCommand("compare which runs?", hint=f"%aml compare RUN RUN --metric {shown}")
     wanted = wanted or _shared(found)
-    rows = [row for row in map(searches.row, found) if wanted and wanted[0] in row]
+    rows = [
+        row for row in map(searches.row, found) if wanted and isinstance(row.get(wanted[0]), float)
+    ]
     if not rows:
         logged = sorted({key for run in found for key in searches.metrics(run)})
         what = f"'{wanted[0]}'" if wanted else "a metric"
@@ -149,16 +154,21 @@ def _rank(value: float, goal: str) -> tuple[bool, float]:
 
 def guess_goal(metric: str) -> str:
     """``min`` for a metric whose name says that less is better, else ``max``."""
-    return "min" if any(word in LESS_IS_BETTER for word in _words(metric)) else "max"
+    words = _words(metric)
+    if "neg" in words:  # scikit-learn's scores are errors with the sign changed
+        return "max"
+    less = (word.endswith(("loss", "error")) or word in LESS_IS_BETTER for word in words)
+    return "min" if any(less) else "max"
 
 
 def unit(metric: str) -> str:
     """The unit in a metric's name, or nothing."""
-    return UNITS.get(_words(metric)[-1], "")
+    return UNITS.get((_words(metric) or [""])[-1], "")
 
 
 def _words(metric: str) -> list[str]:
-    return metric.lower().replace("-", "_").replace("/", "_").split("_")
+    """The words of a metric's name, also of ``trainLoss``."""
+    return [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+|[0-9]+", metric)]
 
 
 class View(NamedTuple):
@@ -224,6 +234,7 @@ class Comparison:
         every = dict.fromkeys(key for row in self.rows for key in row if key.startswith("params."))
         shown = list(every) if self._view.everything else differing_params(self.rows)
         params = [key.removeprefix("params.") for key in shown]
+        taken = {*HEADS, *self.metrics}
         statuses = {row["status"] for row in self.rows}
         return pd.DataFrame(
             {
@@ -231,7 +242,12 @@ class Comparison:
                 "display name": [row["display_name"] for row in self.rows],
                 **({"status": [row["status"] for row in self.rows]} if len(statuses) > 1 else {}),
                 **{name: [row.get(name, math.nan) for row in self.rows] for name in self.metrics},
-                **{name: [row.get(f"params.{name}", "") for row in self.rows] for name in params},
+                **{
+                    f"params.{name}" if name in taken else name: [
+                        row.get(f"params.{name}", "") for row in self.rows
+                    ]
+                    for name in params
+                },
             }
         )
 

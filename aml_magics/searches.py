@@ -46,7 +46,7 @@ def _experiment(session: Session, name: str) -> str:
     try:
         found = rest.mlflow(session, "GET", "experiments/get-by-name", query)
     except NotFound as exc:
-        raise NotFound(f"no experiment '{name}'", "%aml job list shows experiments") from exc
+        raise NotFound(f"no experiment '{name}'", "%aml runs lists those of all") from exc
     return str(found["experiment"]["experiment_id"])
 
 
@@ -120,13 +120,13 @@ def metrics(run: Run) -> dict[str, float]:
 def row(run: Run) -> dict[str, Any]:
     """A run as one flat record; parameters are prefixed, for metrics may have the same names."""
     info = run["info"]
-    return {
+    facts = {
         "name": info["run_id"],
         "display_name": info.get("run_name") or info["run_id"],
         "status": info["status"],
-        **{f"params.{key}": value for key, value in params(run).items()},
-        **metrics(run),
     }
+    prefixed = {f"params.{key}": value for key, value in params(run).items()}
+    return {**facts, **prefixed, **metrics(run), **facts}  # a metric may be called name
 
 
 def frame(found: Iterable[Run]) -> pd.DataFrame:

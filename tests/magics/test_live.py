@@ -111,8 +111,9 @@ def test_a_comparisons_view_reads_curves_and_artifacts(aml, logged):
     assert b"5/10" in live.read(entered, logged.name, path)
 
 
-def test_a_job_that_has_ended_is_its_record(aml, logged, show):
-    assert "text/html" in show(logged, "never")
+def test_a_job_that_has_ended_is_its_record(logged, shown, show):
+    show(logged, "always")
+    assert [set(data) for _, data in shown] == [{"text/plain", "text/html", "text/markdown"}]
 
 
 def test_a_jobs_card_follows_it_to_its_end(aml, shown, show):

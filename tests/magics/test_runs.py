@@ -120,6 +120,30 @@ def test_the_goal_follows_the_metric_or_the_flag(aml, names):
     assert aml(f"{line} --goal min").best == names[0]
 
 
+def test_the_goal_decides_which_are_the_top_ones(aml, names):
+    line = "compare --experiment trees --metric accuracy --top 1"
+
+    assert aml(line).best == names[1]
+    assert aml(f"{line} --goal min").best == names[0]
+
+
+SAME_NAME = """
+import mlflow
+mlflow.log_params({"rate": C, "status": C})
+mlflow.log_metrics({"rate": C / 2, "name": 2.0})
+"""
+
+
+def test_a_parameter_and_a_metric_may_have_one_name(alone):
+    made = [alone(f"job -i C={value} --experiment same", SAME_NAME).name for value in (1, 2)]
+    found = alone("compare --experiment same --metric rate")
+
+    assert found.best == made[1] and "FINISHED" not in found.table.columns
+    assert found.table["rate"].tolist() == [1.0, 0.5]
+    assert found.table["params.rate"].tolist() == ["2", "1"]
+    assert "params.rate" in repr(found)
+
+
 LOOKS = ("", "--smooth 0.6 --log --x time", "--x relative")
 
 
@@ -156,7 +180,18 @@ def test_more_than_two_numbers_that_differ_are_parallel_coordinates(alone, capsy
 
 @pytest.mark.parametrize(
     ("metric", "goal"),
-    [("val_loss", "min"), ("rmse", "min"), ("accuracy", "max"), ("train-error", "min")],
+    [
+        ("val_loss", "min"),
+        ("rmse", "min"),
+        ("accuracy", "max"),
+        ("train-error", "min"),
+        ("valid_0-binary_logloss", "min"),
+        ("trainLoss", "min"),
+        ("brier_score", "min"),
+        ("neg_mean_squared_error", "max"),
+        ("test_neg_log_loss", "max"),
+        ("val/f1", "max"),
+    ],
 )
 def test_a_metrics_name_tells_which_way_is_better(metric, goal):
     assert runs.guess_goal(metric) == goal

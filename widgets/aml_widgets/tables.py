@@ -11,7 +11,7 @@ import numpy as np
 
 Row = Mapping[str, Any]
 PARAM = "params."  # how the keys of parameters begin
-FACTS = ("display_name", "status", "duration", "job", "user")  # of any run, shown before the rest
+FACTS = ("display_name", "status")  # of any run, shown before the rest
 HIDDEN = frozenset({"name", "run"})  # the id, which is not a column of its own
 
 
