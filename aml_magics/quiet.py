@@ -1,7 +1,7 @@
 """Silence around the SDK: its progress bars and notices make a notebook look broken.
 
-A form's click is done in a thread while cells run: the main thread is silent only for what it does
-itself, the other threads, of which the SDK starts some, whenever anyone is to be silent.
+A form's click is done in a thread while cells run: the threads that were there before are silent
+only for what they do themselves, those that begin meanwhile, of which the SDK starts some, always.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ def quiet() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print to stdout, also from within."""
-    stream = sys.stdout.stream if isinstance(sys.stdout, _Others) else sys.stdout
-    print(text, end="", flush=True, file=stream)
+    print(text, end="", flush=True, file=_bare(sys.stdout))
 
 
 class _Others:
@@ -48,19 +47,29 @@ class _Others:
         return getattr(self.stream, name)
 
 
+def _bare(stream: Any) -> Any:
+    """A stream as it was; a cell's own redirection may have put back one that was ours."""
+    while isinstance(stream, _Others):
+        stream = stream.stream
+    return stream
+
+
 _LOCK = threading.Lock()
+_before: set[threading.Thread] = set()  # threads that were there when the first one entered
 _inside: list[int] = []  # threads, as often as they have entered
 _shared = ExitStack()  # restores what is the process's own when the last one has left
 
 
 def _is_quiet() -> bool:
-    here = threading.get_ident()
-    return here in _inside or (bool(_inside) and here != threading.main_thread().ident)
+    if threading.get_ident() in _inside:
+        return True
+    return bool(_inside) and threading.current_thread() not in _before
 
 
 def _enter() -> None:
     with _LOCK:
         if not _inside:
+            _before.update(threading.enumerate())
             for what in (_without_prints, _without_warnings, _without_logs, _without_bars):
                 _shared.enter_context(what())
         _inside.append(threading.get_ident())
@@ -71,11 +80,12 @@ def _leave() -> None:
         _inside.remove(threading.get_ident())
         if not _inside:
             _shared.close()
+            _before.clear()
 
 
 @contextmanager
 def _without_prints() -> Iterator[None]:
-    streams = {name: _Others(getattr(sys, name)) for name in ("stdout", "stderr")}
+    streams = {name: _Others(_bare(getattr(sys, name))) for name in ("stdout", "stderr")}
     for name, stream in streams.items():
         setattr(sys, name, stream)
     yield
@@ -86,9 +96,14 @@ def _without_prints() -> Iterator[None]:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    # Not `catch_warnings`: a cell's own, begun before and ended after, would put ours back.
+    none = ("ignore", None, Warning, None, 0)
+    entered: Any = warnings.filters
+    entered.insert(0, none)
+    yield
+    current: Any = warnings.filters
+    for filters in (entered, current):
+        filters[:] = [one for one in filters if one is not none]
 
 
 @contextmanager

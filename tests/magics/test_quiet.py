@@ -70,6 +70,34 @@ def test_helpers_of_a_quiet_thread_are_quiet_and_progress_is_shown(capsys):
     assert capsys.readouterr().out == "ready"
 
 
+def test_threads_that_were_there_before_go_on_printing(capsys):
+    go, done = threading.Event(), threading.Event()
+
+    def work():
+        go.wait(10)
+        print("of the user's thread")
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held = Held()
+    go.set()
+    assert done.wait(10)
+    held.leave()
+    thread.join()
+    assert capsys.readouterr().out == "of the user's thread\n"
+
+
+def test_what_a_cell_begins_meanwhile_and_ends_later_stays_ended(capsys):
+    held = Held()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        held.leave()
+    with quiet():
+        say("said ")
+    print("shown")
+    assert capsys.readouterr().out == "said shown\n"
+
+
 def test_a_redirection_that_ends_meanwhile_stays_ended(capsys):
     with contextlib.redirect_stdout(io.StringIO()) as captured:
         held = Held()
