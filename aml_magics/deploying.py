@@ -27,10 +27,9 @@ DEFAULT_DEPLOYMENT = "blue"
 DOT_SECONDS = 15.0
 ENDPOINT_NAME = re.compile(r"[a-z](-?[a-z0-9])+", re.IGNORECASE)
 NAME_LENGTHS = range(3, 33)
-# What a log or an error says, and what it means for who deploys; the first that fits is told.
 # A line of a server's log that somebody has to see even if all goes well.
 WARNED = re.compile(r"WARNING (Other package versions than the model asks for: .*)")
-CAUSES = (
+CAUSES = (  # what a log or an error says, and what it means for who deploys; the first that fits
     (
         r"No module named '([\w.]+)'",
         "the environment has no package {0}: log the model with it in extra_pip_requirements",
@@ -56,6 +55,13 @@ class Plan(NamedTuple):
     before: traffic.Shares
     after: traffic.Shares
     fields: dict[str, Any]  # of the deployment, as its YAML has them
+    percent: int | None  # asked for
+
+    def shares(self, now: traffic.Shares) -> traffic.Shares:
+        """Shares to set on those of now, which others may have moved since it was planned."""
+        if self.percent is not None:
+            return traffic.with_share(now, self.fields["name"], self.percent)
+        return now if any(now.values()) else self.after
 
 
 def deploy(
@@ -181,10 +187,11 @@ def _plan(session: Session, fields: dict[str, Any], asked: list[str] | None) -> 
     except NotFound:
         before, is_new = {}, True
     serving = {one: share for one, share in before.items() if share}
+    percent = _percent(asked) if asked else None
     after = before if serving else {deployment: 100}
-    if asked:
-        after = traffic.with_share(before, deployment, _percent(asked))
-    return Plan(name, is_new, before, after, {k: v for k, v in fields.items() if v})
+    if percent is not None:
+        after = traffic.with_share(before, deployment, percent)
+    return Plan(name, is_new, before, after, {k: v for k, v in fields.items() if v}, percent)
 
 
 def _percent(words: list[str]) -> int:
@@ -289,6 +296,7 @@ def _ask(session: Session, tell: Tell, plan: Plan, model: Any) -> None:
 def _share(session: Session, plan: Plan) -> Asset:
     with client.calling(session) as ml:
         current = ml.online_endpoints.get(plan.endpoint)
-        if plan.after != plan.before:
-            current = traffic.send(ml, current, plan.after)
+        now = dict(current.traffic or {})
+        if (shares := plan.shares(now)) != now:
+            current = traffic.send(ml, current, shares)
         return Asset("online-endpoint", plain(current))

@@ -229,10 +229,11 @@ def _load(rows: pd.DataFrame) -> Facts:
 
 
 def _models_of(session: Session, run: str) -> Facts:
-    """The registered versions of a run's models."""
+    """The registered versions of a run's models, the newest first."""
     with models.registry(session) as registry:
         found = registry.search_model_versions(f"run_id = '{run}'")
-    return {"run": run, "models": [f"{one.name}:{one.version}" for one in found]}
+    newest = sorted(found, key=lambda one: one.creation_timestamp, reverse=True)
+    return {"run": run, "models": [f"{one.name}:{one.version}" for one in newest]}
 
 
 _FACTS: dict[str, Callable[..., Facts]] = {

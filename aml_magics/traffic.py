@@ -75,6 +75,8 @@ def with_share(shares: Shares, deployment: str, percent: int) -> Shares:
     """
     others = {name: share for name, share in shares.items() if share and name != deployment}
     left, total = 100 - percent, sum(others.values())
+    if not percent and not others:
+        return {deployment: 0}  # deployed first, given traffic later
     if left and not others:
         raise BadCommand(f"nothing else would take the other {left} %", hint="--traffic 100")
     divided = {name: left * share // total for name, share in others.items()}

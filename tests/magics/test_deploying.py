@@ -334,7 +334,21 @@ SHARES = [
     ({"blue": 33, "red": 33, "green": 34}, 0, {"blue": 50, "red": 50, "green": 0}),
     ({"blue": 100, "red": 0}, 100, {"blue": 0, "green": 100}),
     ({}, 100, {"green": 100}),
+    ({}, 0, {"green": 0}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("percent", "now", "shares"),
+    [
+        (10, {"blue": 50, "red": 50}, {"blue": 45, "red": 45, "green": 10}),
+        (None, {"blue": 50, "red": 50}, {"blue": 50, "red": 50}),
+        (None, {}, {"green": 100}),
+    ],
+)
+def test_shares_that_others_have_moved_meanwhile_are_kept(percent, now, shares):
+    plan = deploying.Plan("e", False, {}, {"green": 100}, {"name": "green"}, percent)
+    assert plan.shares(now) == shares
 
 
 @pytest.mark.parametrize(("before", "percent", "after"), SHARES)
