@@ -317,7 +317,8 @@ async def get_artifact(call: Call) -> Response:
     path = _artifact(call, call.path["rest"])
     if not path.is_file():
         return _no_artifact(call)
-    return FileResponse(path)
+    # Shown by the browser, a page that a job has logged would have the user's cookie.
+    return FileResponse(path, filename=path.name, headers={"X-Content-Type-Options": "nosniff"})
 
 
 async def put_artifact(call: Call) -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import logging
 import math
@@ -267,9 +268,14 @@ def _data(given: Any, schema: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Turn a prediction into JSON: tables into records, arrays into lists, NaN into null."""
+    """Turn a prediction into JSON as MLflow does, but NaN into null.
+
+    Tables and series become records, arrays lists, bytes base64, times ISO 8601.
+    """
     if hasattr(value, "columns"):
         value = value.to_dict(orient="records")
+    elif hasattr(value, "to_frame"):
+        value = value.to_frame().to_dict(orient="records")
     elif hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -278,6 +284,10 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, (bytes, bytearray)):
+        return base64.encodebytes(value).decode("ascii")
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
     return value if isinstance(value, _PLAIN) else str(value)
 
 
