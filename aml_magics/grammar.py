@@ -149,7 +149,7 @@ def _is_flag(command: Command, word: Any) -> bool:
 def _checked(flag: Flag, value: str) -> str | int:
     if flag.names[0] in INTEGERS:
         if not value.isdigit():
-            raise BadCommand(f"{flag.names[0]} cannot be '{value}'", hint="a whole number")
+            raise BadCommand(f"{flag.names[0]} cannot be '{value}'", hint="a whole number from 0")
         return int(value)
     if flag.choices and value not in flag.choices:
         hint = did_you_mean(value, flag.choices) or f"one of {', '.join(flag.choices)}"
@@ -187,7 +187,12 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
             value = bare.pop(0)
             options[key] = value if raw else plain(value)
     if bare:
-        raise BadCommand(f"'{command.name}' does not take '{plain(bare[0])}'", hint=usage(command))
+        extra = plain(bare[0])
+        flag = next(
+            (name for f in flags_of(command) for name in f.names if name == f"--{extra}"), ""
+        )
+        hint = f"did you mean '{flag}'?" if flag else usage(command)
+        raise BadCommand(f"'{command.name}' does not take '{extra}'", hint)
 
 
 def parameters(run: Any) -> frozenset[str]:

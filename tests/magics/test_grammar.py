@@ -66,6 +66,7 @@ WRONG = {
     "job list --max-results": (BadCommand, "--max-results needs a value"),
     "job list --max-results --help=1": (BadCommand, "--max-results needs a value"),
     "job show": (BadCommand, "%aml job show NAME"),
+    "login local": (BadCommand, "did you mean '--local'?"),
     "job show a b": (BadCommand, "does not take 'b'"),
     "job show $nothing": (BadCommand, "no variable 'nothing'"),
     "job show $job.nothing": (BadCommand, "no attribute 'nothing'"),
