@@ -73,7 +73,10 @@ def put(call: Call) -> Response:
     state = "Creating" if call.local.store.get(call.arm_id) is None else "Updating"
     wanted = _deployment(call, body, asked, state)
     wanted["kind"] = endpoint.body["kind"]
-    resource, _ = call.local.store.put(call.arm_id, online.KIND, wanted)
+    with call.local.store.transaction():
+        if call.local.store.get(endpoint.id) is None:  # deleted since
+            raise no_endpoint(call)
+        resource, _ = call.local.store.put(call.arm_id, online.KIND, wanted)
     call.local.online.deploy(resource.id)
     return JSONResponse(arm.shown(resource), 201, operation(call))
 
@@ -110,10 +113,11 @@ def delete(call: Call) -> Response:
     name = call.path["deployment"]
     for field in ("traffic", "mirrorTraffic") if endpoint else ():
         assert endpoint is not None  # noqa: S101 (for the type checker)
-        if (endpoint.properties[field] or {}).get(name):
+        shares = endpoint.properties[field] or {}
+        if any(share for one, share in shares.items() if one.lower() == name.lower()):
             raise bad_request(f"Deployment {name} still gets traffic: set its traffic to 0 first.")
-    call.local.online.remove(call.arm_id)
     call.local.store.delete(call.arm_id)
+    call.local.online.remove(call.arm_id)
     return accepted(call)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, identity
-from aml_magics.local.controllers import online
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import REGION, TENANT, ArmError, Call, bad_request, not_found
 
@@ -67,9 +66,9 @@ def delete(call: Call) -> Response:
     """End an endpoint with all its deployments."""
     if call.local.store.get(call.arm_id) is None:
         return Response(status_code=204)
-    for deployment in call.local.store.children(call.arm_id, online.KIND):
-        call.local.online.remove(deployment.id)
-    call.local.store.delete(call.arm_id)
+    call.local.store.delete(call.arm_id)  # first, so that nothing is made for it meanwhile
+    call.local.online.remove_below(call.arm_id)
+    call.local.monitor.forget(call.arm_id)
     return accepted(call)
 
 
@@ -167,7 +166,7 @@ def _check_traffic(call: Call, asked: Body) -> None:
     for name, share in mirror.items():
         if share > MOST_MIRRORED:
             raise bad_request(f"At most {MOST_MIRRORED} % of the traffic is mirrored.")
-        if traffic.get(name):
+        if name.lower() in {one.lower() for one, percent in traffic.items() if percent}:
             raise bad_request(f"Deployment {name} has traffic of its own: mirror it to another.")
 
 

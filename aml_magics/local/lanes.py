@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,7 +79,7 @@ class Lanes:
     async def enter(self, id: str, asked: Limits) -> Instance:  # noqa: A002
         """Wait for a place in an instance.
 
-        Raises: ArmError 429: too many wait, or it waited too long.
+        Raises: ArmError 429: too many wait, or it waited too long; 503: nothing serves it.
         """
         self._loop = asyncio.get_running_loop()
         lane = self._waiting.setdefault(id.lower(), deque())
@@ -87,16 +88,18 @@ class Lanes:
         if len(lane) >= asked.queue:
             raise _too_many()
         future: asyncio.Future[Instance] = self._loop.create_future()
-        lane.append((future, asked.places))
+        lane.append(entry := (future, asked.places))
         try:
             async with asyncio.timeout(asked.wait):
                 return await future
         except BaseException as exc:
-            if future.done() and not future.cancelled():  # it got its place at the last moment
+            if _has_place(future):  # at the last moment
                 self.leave(id, future.result())
             future.cancel()
+            with contextlib.suppress(ValueError):
+                lane.remove(entry)
             if isinstance(exc, TimeoutError):
-                raise _too_many() from None
+                raise self._late(id) from None
             raise
 
     def leave(self, id: str, instance: Instance) -> None:  # noqa: A002
@@ -134,16 +137,24 @@ class Lanes:
 
     def _admit(self, id: str) -> None:  # noqa: A002
         lane = self._waiting.get(id)
+        is_kept = self._local.online.keeps(id)
         while lane:
             future, places = lane[0]
-            if future.done():
+            if future.done() or not is_kept:
                 lane.popleft()
+                if not future.done():
+                    future.set_exception(unavailable(id))
                 continue
             found = self._free(id, places)
             if found is None:
                 return
             lane.popleft()
             future.set_result(found)
+
+    def _late(self, id: str) -> ArmError:  # noqa: A002
+        """Why there was no place in time."""
+        serves = any(one.server for one in self._local.online.instances(id))
+        return _too_many() if serves else unavailable(id)
 
     def _session(self, socket: str) -> aiohttp.ClientSession:
         import aiohttp
@@ -165,6 +176,16 @@ class Lanes:
             task = asyncio.ensure_future(self._sessions.pop(socket).close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+def _has_place(future: asyncio.Future[Instance]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def unavailable(id: str) -> ArmError:  # noqa: A002
+    deployment = id.rpartition("/")[2]
+    message = f"Deployment {deployment} does not answer: it is starting, failed or was deleted."
+    return ArmError(503, "ServiceUnavailable", message)
 
 
 def _too_many() -> ArmError:

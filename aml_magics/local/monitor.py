@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 from starlette.responses import JSONResponse, Response
@@ -32,11 +33,12 @@ class Answers:
     """The answers of a minute: how many, and after how many milliseconds."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count, self.total_ms = 0, 0.0
         self.latencies: list[float] = []
 
     def add(self, ms: float) -> None:
         self.count += 1
+        self.total_ms += ms
         if len(self.latencies) < KEPT:
             self.latencies.append(ms)
         elif (place := random.randrange(self.count)) < KEPT:  # noqa: S311 (a sample)
@@ -73,6 +75,9 @@ class Monitor:
     def answers(self, endpoint: str) -> dict[Key, Answers]:
         return self._answers.get(endpoint.lower(), {})
 
+    def forget(self, endpoint: str) -> None:
+        self._answers.pop(endpoint.lower(), None)
+
 
 class Metric(NamedTuple):
     """`of`: its value for the answers of a minute, None where it has none."""
@@ -86,18 +91,18 @@ def _count(some: Iterable[Answers]) -> float:
     return sum(answers.count for answers in some)
 
 
-def _latencies(some: Iterable[Answers]) -> list[float]:
-    return sorted(ms for answers in some for ms in answers.latencies)
-
-
 def _mean(some: list[Answers]) -> float | None:
-    found = _latencies(some)
-    return sum(found) / len(found) if found else None
+    return sum(answers.total_ms for answers in some) / _count(some) if some else None
 
 
 def _percentile(some: list[Answers], *, percent: int) -> float | None:
-    found = _latencies(some)
-    return found[len(found) * percent // 100] if found else None
+    """The least latency within which so many of the answers came; each stands for its sample's."""
+    stands_for = {id(one): one.count / len(one.latencies) for one in some}
+    found = sorted((ms, stands_for[id(one)]) for one in some for ms in one.latencies)
+    wanted = _count(some) * percent / 100
+    reached = accumulate(count for _, count in found)
+    within = (ms for (ms, _), sofar in zip(found, reached, strict=True) if sofar >= wanted - 1e-6)
+    return next(within, found[-1][0]) if found else None
 
 
 # Source: "Supported metrics for …/workspaces/onlineEndpoints" of Azure's documentation.
@@ -159,7 +164,10 @@ def _shown(
     series = defaultdict(lambda: defaultdict(list))
     for key, answers in found.items():
         own = tuple(map(key.dimension, split))
-        if all(asked in ("*", value) for asked, value in zip(split.values(), own, strict=True)):
+        if all(
+            asked.lower() in ("*", value.lower())
+            for asked, value in zip(split.values(), own, strict=True)
+        ):
             series[own][key.minute].append(answers)
     return {
         "id": f"{endpoint}/providers/Microsoft.Insights/metrics/{name}",

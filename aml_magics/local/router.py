@@ -38,6 +38,7 @@ class Deployment(NamedTuple):
     """`is_script`: answered by a scoring script; `is_up`: it serves, or will again."""
 
     id: str
+    name: str
     limits: Limits
     is_script: bool
     is_up: bool
@@ -100,25 +101,26 @@ class Table:
             asked = None
         limits = lanes.limits(asked, int(row.body["sku"]["capacity"] or 1))
         is_up = row.properties["provisioningState"] in ("Succeeded", "Updating")
-        return Deployment(row.id, limits, bool(row.properties["codeConfiguration"]), is_up)
+        return Deployment(
+            row.id, row.name, limits, bool(row.properties["codeConfiguration"]), is_up
+        )
 
 
 async def score(call: Call) -> Response:
     """Check the key, choose a deployment by header or traffic, and pass the request on to it."""
     started = time.perf_counter()
     endpoint = _open(call, await call.local.table.named(call.path["endpoint"]))
-    name = _chosen(call, endpoint)
+    deployment = endpoint.deployments[_chosen(call, endpoint).lower()]
     body = await _body(call, endpoint)
     _mirror(call, endpoint, body)
-    deployment = endpoint.deployments[name.lower()]
-    response = await _answered(call, deployment, name, body)
+    response = await _answered(call, deployment, body)
     ms = 1000 * (time.perf_counter() - started)
-    call.local.monitor.add(endpoint.id, name.lower(), response.status_code, ms)
+    call.local.monitor.add(endpoint.id, deployment.name, response.status_code, ms)
     return response
 
 
-async def _answered(call: Call, deployment: Deployment, name: str, body: bytes) -> Response:
-    headers = {DEPLOYMENT_HEADER: name}
+async def _answered(call: Call, deployment: Deployment, body: bytes) -> Response:
+    headers = {DEPLOYMENT_HEADER: deployment.name}
     try:
         async with asyncio.timeout(deployment.limits.timeout):
             answer = await _sent(call, deployment, body)
@@ -141,7 +143,7 @@ async def _sent(call: Call, deployment: Deployment, body: bytes) -> Answer:
     local, id_ = call.local, deployment.id
     while True:
         if not deployment.is_up and not local.online.instances(id_):
-            raise _unavailable(id_.rpartition("/")[2])
+            raise lanes.unavailable(id_)
         instance = await local.lanes.enter(id_, deployment.limits)
         try:
             return await local.lanes.send(
@@ -157,8 +159,9 @@ async def _sent(call: Call, deployment: Deployment, body: bytes) -> Answer:
 
 
 def _mirror(call: Call, endpoint: Endpoint, body: bytes) -> None:
-    """Send a share of the requests to a second deployment, whose answers nobody sees."""
-    for name, share in endpoint.mirror.items():
+    """Send a share of the questions to a second deployment, whose answers nobody sees."""
+    is_question = (call.request.method, call.path["operation"]) == ("POST", "score")
+    for name, share in endpoint.mirror.items() if is_question else ():
         deployment = endpoint.deployments.get(name.lower())
         is_chosen = random.random() * 100 < share  # noqa: S311 (a load balancer)
         if deployment and is_chosen and len(_mirrored) < MOST_MIRRORED:
@@ -251,8 +254,3 @@ def _failed(error: ArmError, headers: Body) -> Response:
     response = error.response()
     response.headers.update(headers)
     return response
-
-
-def _unavailable(deployment: str) -> ArmError:
-    message = f"Deployment {deployment} does not answer: it is starting, or it failed."
-    return ArmError(503, "ServiceUnavailable", message)

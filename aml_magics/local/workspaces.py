@@ -7,7 +7,6 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, blobs, datastores, doors, identity, signatures
-from aml_magics.local.controllers import online
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import (
     PROVIDER,
@@ -128,11 +127,9 @@ def patch(call: Call) -> Response:
 def delete(call: Call) -> Response:
     """End what runs in a workspace and remove all it knows; the files of its storage stay."""
     ws, store = call.workspace, call.local.store
-    for endpoint in store.children(ws.id, "onlineEndpoints"):
-        for deployment in store.children(endpoint.id, online.KIND):
-            call.local.online.remove(deployment.id)
     call.local.jobs.clear(ws)
     store.delete(ws.id)
+    call.local.online.remove_below(ws.id)
     store.note(ws.id, "deleted", True)
     call.local.mlflow.forget(ws.account)
     return Response(status_code=202, headers=_operation(call, ws.id))

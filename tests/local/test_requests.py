@@ -16,7 +16,8 @@ import os, time
 from pathlib import Path
 
 def init():
-    pass
+    if Path(os.environ["SEEN"] + ".broken").exists():
+        raise RuntimeError("broken")
 
 def run(raw_data):
     Path(os.environ["SEEN"]).open("a").write(".")
@@ -110,6 +111,62 @@ def test_a_share_is_mirrored_and_nobody_sees_its_answers(client, slow, send, tmp
     seen = tmp_path / "seen-green"
     wait_until(lambda: seen.exists() and len(seen.read_text()) >= 10)
     assert len(seen.read_text()) <= 50
+
+
+def limited(**changed):
+    from azure.ai.ml.entities import OnlineRequestSettings
+
+    asked = {"max_concurrent_requests_per_instance": 1, "max_queue_wait_ms": 500, **changed}
+    return OnlineRequestSettings(**asked)
+
+
+def test_who_has_waited_in_vain_makes_room(slow, send, tmp_path):
+    slow(request_settings=limited(request_timeout_ms=30_000))
+    busy = threading.Thread(target=lambda: send(5))
+    busy.start()
+    wait_until((tmp_path / "seen-blue").exists)
+    refused = [send(0) for _ in range(3)]
+    busy.join()
+    assert {one.status_code for one in refused} == {429}
+    assert all(one.elapsed.total_seconds() >= 0.4 for one in refused)
+
+
+def test_who_waits_for_a_deleted_deployment_is_told_so(client, slow, send, tmp_path):
+    slow(request_settings=limited(request_timeout_ms=90_000, max_queue_wait_ms=90_000))
+    seen, answers = tmp_path / "seen-blue", []
+    threads = [threading.Thread(target=lambda: answers.append(send(45))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_until(seen.exists)
+    client.online_deployments.begin_delete("blue", "slow").result()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status_code for answer in answers) in ([502, 503], [404, 502])
+
+
+def test_deleting_does_not_wait_for_the_requests_of_an_update(client, slow, send, tmp_path):
+    slow(request_settings=limited(request_timeout_ms=90_000))
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(send(45).status_code))
+    thread.start()
+    wait_until((tmp_path / "seen-blue").exists)
+    (tmp_path / "code" / "other.py").touch()
+    slow()
+    client.online_deployments.begin_delete("blue", "slow").result()
+    thread.join()
+    assert answers == [502]
+
+
+def test_a_deployment_that_is_broken_does_not_succeed_again(slow, send, tmp_path):
+    from azure.core.exceptions import HttpResponseError
+
+    slow()
+    server = psutil.Process(int(send(0).text)).parent()
+    (tmp_path / "seen-blue.broken").touch()
+    server.kill()
+    wait_until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    with pytest.raises(HttpResponseError, match="broken"):
+        slow()
 
 
 def test_a_process_that_does_not_answer_is_replaced(slow, send):

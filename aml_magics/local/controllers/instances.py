@@ -134,11 +134,12 @@ class Instance:
         with self._lock:
             self._closing = True
 
-    def drain(self, limit: float) -> None:
-        """Answer what is under way, at most `limit` seconds long, and end."""
+    def drain(self, limit: float, deleted: threading.Event) -> None:
+        """Answer what is under way, at most `limit` seconds long and until deleted, and end."""
         self.close()
         end = time.monotonic() + limit
-        while self.busy and not self._released.is_set() and time.monotonic() < end:
+        ended = (self._released, deleted)
+        while self.busy and not any(one.is_set() for one in ended) and time.monotonic() < end:
             time.sleep(LOOK)
         self.let_go()
 

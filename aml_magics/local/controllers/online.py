@@ -82,14 +82,25 @@ class Online:
         if serving.imports(model):
             threading.Thread(target=serving.expect, args=(self._local, model), daemon=True).start()
 
+    def remove_below(self, endpoint: str) -> None:
+        """End the processes of an endpoint's deployments, also of those being made."""
+        with self._lock:
+            ids = [id_ for id_ in self._keepers if id_.startswith(f"{endpoint.lower()}/")]
+        for id_ in ids:
+            self.remove(id_)
+
     def remove(self, id: str) -> None:  # noqa: A002
-        """End the processes of a deployment and wait for that."""
+        """End the processes of a deployment that the store has no more, and wait for that."""
         with self._lock:
             keeper = self._keepers.pop(id.lower(), None)
+        self._told(id)  # who waits for it waits in vain
         if keeper:
             keeper.let_go()
             keeper.thread.join()
         shutil.rmtree(folder(self._local, id), ignore_errors=True)
+
+    def keeps(self, id: str) -> bool:  # noqa: A002
+        return id.lower() in self._keepers
 
     def instances(self, id: str) -> list[Instance]:  # noqa: A002
         """What serves a deployment now, ready or being started again."""
@@ -164,7 +175,7 @@ class Keeper:
     def _split(self, row: Resource, plan: Plan) -> tuple[list[Instance], list[Instance]]:
         """The instances that can stay, and new ones, started."""
         count = _count(row)
-        kept = [one for one in self.instances if one.plan.key == plan.key][:count]
+        kept = [one for one in self.instances if one.plan.key == plan.key and _lives(one)][:count]
         probes = tuple(instances.probe(row.properties[name] or {}) for name in _PROBES)
         for one in kept:
             one.readiness, one.liveness = probes[0], probes[1]
@@ -209,7 +220,7 @@ class Keeper:
         for one in old:
             one.close()
         for one in old:
-            one.drain(DRAIN_SECONDS)
+            one.drain(DRAIN_SECONDS, self._released)
         _end(old)
         self._note()
         for path in self._folder.iterdir():
@@ -244,6 +255,10 @@ class Keeper:
 
 
 _PROBES = ("readinessProbe", "livenessProbe")
+
+
+def _lives(instance: Instance) -> bool:
+    return bool((server := instance.server) and server.handle.process())
 
 
 def _count(row: Resource) -> int:
