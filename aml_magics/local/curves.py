@@ -184,7 +184,7 @@ def answer(call: Call) -> Response:
     if not isinstance(max_points, int) or not 4 <= max_points <= MOST:
         raise bad_request(f"max_points must be a number from 4 to {MOST}.")
     curves = call.local.mlflow.curves(call.workspace.account)
-    found = curves.of(runs, keys, asked.get("known") or {})
+    found = curves.of(runs, keys, _known(asked))
     sampled = (
         (run, key, curve.logged, _sampled(curves, run, key, curve, max_points))
         for run, key, curve in found
@@ -197,6 +197,13 @@ def _names(asked: dict[str, Any], field: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise bad_request(f"{field} must be a list of names.")
     return list(dict.fromkeys(names))
+
+
+def _known(asked: dict[str, Any]) -> dict[str, dict[str, int]]:
+    known = asked.get("known") or {}
+    if not isinstance(known, dict) or not all(isinstance(one, dict) for one in known.values()):
+        raise bad_request("known must be points logged by run and metric.")
+    return known
 
 
 def _sampled(curves: Curves, run: str, key: str, curve: Curve, max_points: int) -> Points:

@@ -242,7 +242,9 @@ class Warm:
                     server.stop()
                 server = _Server(of, python, env)
             self._servers[key] = server  # last is what was used last
-            for old in [key for key, one in self._servers.items() if one.is_alive()][:-SERVERS]:
+            ended = [key for key, one in self._servers.items() if not one.is_current()]
+            alive = [key for key, one in self._servers.items() if one.is_alive()]
+            for old in dict.fromkeys([*ended, *alive[:-SERVERS]]):
                 self._servers.pop(old).stop()
         return server
 

@@ -184,7 +184,14 @@ def test_mlflow_itself_finds_a_curve_by_its_run(ask, run, address):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"run_ids": "a"}, {"metric_keys": [1]}, {"max_points": 3}, {"max_points": "10"}],
+    [
+        {"run_ids": "a"},
+        {"metric_keys": [1]},
+        {"max_points": 3},
+        {"max_points": "10"},
+        {"known": [1]},
+        {"known": {"a": 5}},
+    ],
 )
 def test_a_wrong_question_is_refused(arm, connection, wrong):
     scope = connection.tracking_uri.partition("/mlflow/v1.0")[2]
