@@ -102,11 +102,12 @@ def test_a_comparison_is_static_with_a_view_over_it(aml, logged, shown, show):
 def test_a_comparisons_view_reads_curves_and_artifacts(aml, logged):
     from aml_magics import live, session
 
-    widget = live.comparison(aml("compare --experiment live --metric loss"))
+    widget = live.comparison(aml("compare --experiment live --metric loss --goal max"))
     entered = session.current()
 
     assert [one["count"] for one in widget.series] == [3]
-    assert widget.origin["experiment"] == "live" and widget.view["metric"] == "loss"
+    assert (widget.origin["experiment"], widget.origin["goal"]) == ("live", "max")
+    assert widget.view["metric"] == "loss"
     (path,) = [path for path in live.files(entered, logged.name) if path.endswith("std_log.txt")]
     assert b"5/10" in live.read(entered, logged.name, path)
 

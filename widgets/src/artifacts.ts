@@ -4,6 +4,8 @@ import { h } from "./dom";
 
 export interface Artifacts {
   draw(runs: Run[], baseline: string, alive: boolean): HTMLElement;
+  failed(wish: { run: string; path?: string }, why: string): void;
+  forget(): void;
   hear(content: { kind: string; run: string; files?: string[]; path?: string; type?: string; size?: number }, block: ArrayBuffer): void;
 }
 
@@ -18,6 +20,7 @@ export function artifacts(ask: (wish: Record<string, unknown>) => void, chosenFi
   const files = new Map<string, string[]>();
   const contents = new Map<string, Seen>();
   const asked = new Set<string>();
+  const failures = new Map<string, string>();
   const place = h("div", { class: "aml-sides" });
   let chosen: string[] = [];
   let path = "";
@@ -49,6 +52,8 @@ export function artifacts(ask: (wish: Record<string, unknown>) => void, chosenFi
     const name = runs.find(({ id }) => id === run)?.name ?? "";
     const content = contents.get(`${run}\n${path}`);
     if (!run) return h("p", {}, "no second run");
+    const why = failures.get(run) ?? failures.get(`${run}\n${path}`);
+    if (why) return h("p", {}, why);
     if (!files.has(run)) return h("p", {}, "reading …");
     if (!files.get(run)!.length) return h("p", {}, "no artifacts");
     if (!files.get(run)!.includes(path)) return h("p", {}, `${name} has no ${path}`);
@@ -66,6 +71,14 @@ export function artifacts(ask: (wish: Record<string, unknown>) => void, chosenFi
       chosen = chosen.length && chosen.every((id) => ids.includes(id)) ? chosen : [...new Set(first)].slice(0, 2);
       fill();
       return place;
+    },
+    failed({ run, path: file }, why) {
+      failures.set(file ? `${run}\n${file}` : run, why);
+      fill();
+    },
+    forget() {
+      for (const { url } of contents.values()) if (url) URL.revokeObjectURL(url);
+      for (const all of [files, contents, asked, failures]) all.clear();
     },
     hear(content, block) {
       if (content.kind === "files") files.set(content.run, content.files ?? []);

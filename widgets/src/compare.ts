@@ -110,7 +110,7 @@ class Compare {
   private hear(content: any, buffers: DataView[]): void {
     if (this.desk.hear(content)) return;
     if (content.kind === "alive") this.revive(content.forms);
-    if (content.kind === "error") this.say(content.text);
+    if (content.kind === "error") this.failed(content.wish, content.text);
     if (content.kind === "curves") {
       this.keep(curvesOf(content.series, bytes(buffers[0])));
       this.say("");
@@ -150,6 +150,13 @@ class Compare {
     this.ask({ want: "curves", runs, metric });
   }
 
+  /** Tell what could not be read; it is asked for again when it is shown again. */
+  private failed(wish: any, text: string): void {
+    this.say(text);
+    for (const run of wish?.want === "curves" ? wish.runs : []) this.asked.delete(`${run}\n${wish.metric}`);
+    if (wish?.want === "files" || wish?.want === "file") this.files.failed(wish, text);
+  }
+
   private say(text: string): void {
     this.note.textContent = text;
   }
@@ -176,7 +183,8 @@ class Compare {
   }
 
   private refresh(): void {
-    this.asked = new Set(this.runs.map(({ id }) => `${id}\n${this.view.metric}`));
+    this.asked = new Set(this.runs.slice(0, CURVES).map(({ id }) => `${id}\n${this.view.metric}`));
+    this.files.forget();
     this.say("reading the runs …");
     this.ask({ want: "refresh", metric: this.view.metric, limit: CURVES });
   }

@@ -134,10 +134,11 @@ export function register(desk: Desk, run: string, then: () => void = () => undef
       line.set(current());
     };
     folder.input.addEventListener("change", () => void fill(folder.input.value, ""));
-    name.input.addEventListener("change", async () => {
+    name.input.addEventListener("change", () => {
       if (!name.check()) return;
       const asked = { run, artifact: facts.folder, name: name.input.value.trim() };
-      version.textContent = `will be version ${(await desk.facts("register", asked)).version}`;
+      const told = (text: string): void => void (version.textContent = text);
+      desk.facts("register", asked).then(({ version: next }) => told(`will be version ${next}`), (why) => told(String(why.message)));
     });
     body.replaceChildren(...fields.map((one) => one.element), version, signature, act);
     body.addEventListener("input", check);
@@ -213,7 +214,7 @@ export function deploy(desk: Desk, model: string): HTMLElement {
 export function deployRun(desk: Desk, run: string): HTMLElement {
   const place = h("div", {}, h("span", { class: "aml-note" }, "looking for registered models of the run …"));
   const draw = ({ models }: { models: string[] }): void => {
-    if (models.length) return place.replaceChildren(deploy(desk, models[models.length - 1]!));
+    if (models.length) return place.replaceChildren(deploy(desk, models[0]!));
     const note = h("p", { class: "aml-note" }, "no model of this run is registered yet: register it first");
     place.replaceChildren(note, register(desk, run, () => note.remove()));
   };
@@ -285,8 +286,8 @@ export function drawLoad(cell: HTMLElement, load: Load | undefined): void {
   cell.replaceChildren(curve, ` ${rate}/min `, h("small", {}, `p50 ${ms(load.p50_ms)} · p95 ${ms(load.p95_ms)}`));
 }
 
-/** An endpoint: its deployments, their shares, logs, a question, its end. */
-export function endpoint(desk: Desk, first: Endpoint): HTMLElement {
+/** An endpoint: its deployments, their shares, logs, a question, its end. `atEnd` takes what ends its refreshing. */
+export function endpoint(desk: Desk, first: Endpoint, atEnd: (act: () => void) => void = () => undefined): HTMLElement {
   const place = h("div", { class: "aml-form" });
   let loads: Record<string, HTMLElement> = {};
   const show = (facts: Endpoint): void => {
@@ -299,9 +300,10 @@ export function endpoint(desk: Desk, first: Endpoint): HTMLElement {
     for (const [name, cell] of Object.entries(loads)) if (found) drawLoad(cell, found.deployments[name]);
   };
   const timer = setInterval(() => {
-    if (!place.isConnected) clearInterval(timer);
-    else if (document.visibilityState === "visible") void measure();
+    const isSeen = place.isConnected && document.visibilityState === "visible"; // a cell out of view is detached
+    if (isSeen) void measure();
   }, 1000 * REFRESH_SECONDS);
+  atEnd(() => clearInterval(timer));
   const again = async (): Promise<void> => show(await desk.facts("endpoint", { name: first.name }));
 
   const parts = (facts: Endpoint): HTMLElement[] => {

@@ -74,6 +74,6 @@ export const RULES = {
   model: (text: string) => (/^[A-Za-z0-9][\w.-]{0,254}$/.test(text) ? "" : "letters, digits, - _ and . only, a letter or digit first"),
   alias: (text: string) => (!text || (/^[\w-]{1,255}$/.test(text) && !/^(latest|v\d+)$/i.test(text)) ? "" : "letters, digits, - and _; not latest, not v1"),
   endpoint: (text: string) => (/^[A-Za-z](-?[A-Za-z0-9])+$/.test(text) && text.length >= 3 && text.length <= 32 ? "" : "3 to 32 letters, digits and single hyphens, a letter first"),
-  deployment: (text: string) => (/^[A-Za-z][A-Za-z0-9-]{0,31}$/.test(text) ? "" : "letters, digits and hyphens, a letter first"),
+  deployment: (text: string) => (/^[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]$/.test(text) ? "" : "3 to 32 letters, digits and hyphens, a letter first, no hyphen last"),
   pairs: (text: string) => (words(text).every((word) => /^[^=]+=/.test(word)) ? "" : "name=value, with spaces between"),
 };

@@ -16,7 +16,8 @@ interface Waiting {
 }
 
 export class Desk {
-  private readonly waiting = new Map<number, Waiting>();
+  private readonly waiting = new Map<string, Waiting>();
+  private readonly own = Math.random().toString(36).slice(2); // all views of a widget hear all answers
   private last = 0;
 
   /** Args: send: gives a wish to the kernel; false where there is none. */
@@ -44,7 +45,7 @@ export class Desk {
   }
 
   private ask(wish: Record<string, unknown>, told: (text: string) => void = () => undefined): Promise<any> {
-    const id = ++this.last;
+    const id = `${this.own}-${++this.last}`;
     return new Promise((done, failed) => {
       this.waiting.set(id, { told, done, failed });
       if (this.send({ ...wish, id })) return;

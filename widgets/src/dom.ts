@@ -93,6 +93,8 @@ export function ticks(low: number, high: number, count = 5): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= rough) ?? rough;
   const out: number[] = [];
-  for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) out.push(Math.abs(at) < step * 1e-9 ? 0 : at);
+  const first = Math.ceil(low / step) * step;
+  // Counted, since a step may be too small to change a large number.
+  for (let i = 0, at = first; i <= 2 * count && at <= high + step * 1e-9; at = first + ++i * step) out.push(Math.abs(at) < step * 1e-9 ? 0 : at);
   return out;
 }

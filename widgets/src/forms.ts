@@ -15,7 +15,7 @@ export default {
       el.dataset["alive"] = "";
       undo.push(hideStatic(el));
       const facts = model.get("facts");
-      const made = { endpoint: () => endpoint(desk, facts), register: () => register(desk, facts.run), deploy: () => deploy(desk, facts.model) };
+      const made = { endpoint: () => endpoint(desk, facts, (act) => undo.push(act)), register: () => register(desk, facts.run), deploy: () => deploy(desk, facts.model) };
       el.append(made[model.get("form") as keyof typeof made]());
     });
     ask(model, { want: "alive" });

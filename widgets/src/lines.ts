@@ -8,6 +8,8 @@ export interface Origin {
   filter?: string;
   top?: number;
   by?: string;
+  goal?: string;
+  max_results?: number;
 }
 
 const BARE = /^[A-Za-z0-9_.:@/+=-]+$/;
@@ -15,16 +17,20 @@ const BARE = /^[A-Za-z0-9_.:@/+=-]+$/;
 /** A word as the magic reads it: quoted when it has to be; its splitter knows no escapes. */
 export function quoted(word: string): string {
   if (BARE.test(word)) return word;
-  return word.includes("'") ? `"${word}"` : `'${word}'`;
+  if (word.includes("'") && !word.includes('"')) return `"${word}"`;
+  return word.split("'").map((part) => `'${part}'`).join(`"'"`);
 }
 
 /** The line that shows this comparison: the runs that are drawn, the metric, axis and scale. */
 export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[], columns: Column[] = []): string {
   const whole = shown.length === all.length && (origin.experiment || origin.runs?.length);
   const which = whole ? asked(origin) : shown.map((run) => quoted(run.id));
+  const by = which.includes("--by") ? [] : order(view, columns, origin.goal);
+  const decides = columns.find(({ key }) => key === (which.includes("--by") ? origin.by : view.metric));
+  const goal = origin.goal && decides?.goal === origin.goal ? ["--goal", origin.goal] : [];
   const flags = [
     ...(view.metric ? ["--metric", quoted(view.metric)] : []),
-    ...(which.includes("--by") ? [] : order(view, columns)),
+    ...(by.length ? by : goal),
     ...(view.differ ? [] : ["--all"]),
     ...(view.smooth > 0 ? ["--smooth", String(view.smooth)] : []),
     ...(view.log ? ["--log"] : []),
@@ -34,22 +40,23 @@ export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[]
 }
 
 /** What names all the runs, as the comparison was asked for. */
-function asked({ experiment, runs, filter, top, by }: Origin): string[] {
+function asked({ experiment, runs, filter, top, by, max_results }: Origin): string[] {
   if (runs?.length) return runs.map(quoted);
   return [
     ...["--experiment", quoted(experiment!)],
     ...(filter ? ["--filter", quoted(filter)] : []),
     ...(top ? ["--top", String(top)] : []),
     ...(by ? ["--by", quoted(by)] : []),
+    ...(max_results ? ["--max-results", String(max_results)] : []),
   ];
 }
 
 /** The flags that put the best of a metric first, when the table is sorted by one. */
-function order({ sort, descending }: View, columns: Column[]): string[] {
+function order({ sort, descending }: View, columns: Column[], asked = ""): string[] {
   const column = columns.find(({ key, kind }) => key === sort && kind === "metric");
   if (!column) return [];
   const goal = descending ? "max" : "min";
-  return ["--by", quoted(sort), ...(goal === column.goal ? [] : ["--goal", goal])];
+  return ["--by", quoted(sort), ...(goal === column.goal && goal !== asked ? [] : ["--goal", goal])];
 }
 
 /** Lines that do with a comparison what a button did. */

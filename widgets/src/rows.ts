@@ -128,7 +128,8 @@ export function text(value: number | string): string {
   if (typeof value === "string") return value;
   if (isNaN(value)) return "";
   if (!isFinite(value)) return value > 0 ? "∞" : "−∞";
-  return String(Number(value.toPrecision(5))).replace("-", "−");
+  const exact = Number.isSafeInteger(value); // a seed or a date is not to be rounded
+  return String(exact ? value : Number(value.toPrecision(5))).replace("-", "−");
 }
 
 /** How a run differs from the baseline, with its sign; empty where one of them lacks the value. */

@@ -62,6 +62,15 @@ describe("the desk", () => {
     expect(desk.hear({ kind: "curves" })).toBe(false);
   });
 
+  it("hears only what it asked for itself", async () => {
+    const sent: any[] = [];
+    const [mine, other] = [0, 1].map(() => new Desk((wish) => (sent.push(wish), true)));
+    const answer = mine!.run("a");
+    void other!.run("b");
+    for (const one of [mine!, other!]) for (const [at, text] of ["of b", "of a"].entries()) one.hear({ kind: "form", id: sent[1 - at].id, done: { text } });
+    expect(await answer).toEqual({ text: "of a" });
+  });
+
   it("says that no kernel answers", async () => {
     await expect(new Desk(() => false).run("a")).rejects.toBeInstanceOf(Refusal);
   });

@@ -1,5 +1,6 @@
 import { describe, expect, it, test } from "vitest";
 import { bytes, curvesOf, runsOf, type Column, type Run } from "../src/data";
+import { ticks } from "../src/dom";
 import { compareLine, csv, quoted, withFound } from "../src/lines";
 import { best, brushed, delta, drawn, FRESH, groupsOf, matches, mean, shownColumns, sorted, text, type View } from "../src/rows";
 
@@ -81,7 +82,7 @@ test.each([
   ["a", 1, ""],
 ])("delta of %s to %s", (value, base, shown) => expect(delta(value, base)).toBe(shown));
 
-test.each([[1234567, "1234600"], [1e-9, "1e−9"], [-Infinity, "−∞"], [NaN, ""]])("%s is written %s", (value, shown) => expect(text(value)).toBe(shown));
+test.each([[20231105, "20231105"], [-3, "−3"], [0.123456, "0.12346"], [1e-9, "1e−9"], [-Infinity, "−∞"], [NaN, ""]])("%s is written %s", (value, shown) => expect(text(value)).toBe(shown));
 
 describe("the magic line", () => {
   const origin = { experiment: "my trees" };
@@ -111,15 +112,25 @@ describe("the magic line", () => {
     expect(line).toBe(`%aml compare --experiment 'my trees' --metric loss ${flags} --all`);
   });
 
+  it("has the goal and the number of runs that were asked for", () => {
+    const line = compareLine({ ...origin, goal: "min", max_results: 500 }, view(), RUNS, RUNS, COLUMNS);
+    expect(line).toBe("%aml compare --experiment 'my trees' --max-results 500 --metric loss --goal min");
+  });
+
   it("goes before what is done with it", () => {
     expect(withFound("%aml compare r1", "df.head()")).toBe("found = %aml compare r1\nfound.df.head()");
   });
 
-  it.each([["plain", "plain"], ["two words", "'two words'"], ["it's", `"it's"`], ["$x", "'$x'"]])("quotes %s", (word, shown) => expect(quoted(word)).toBe(shown));
+  it.each([["plain", "plain"], ["two words", "'two words'"], ["it's", `"it's"`], ["$x", "'$x'"], [`a='x' "y"`, `'a='"'"'x'"'"' "y"'`]])("quotes %s", (word, shown) => expect(quoted(word)).toBe(shown));
 });
 
 test("CSV has a row a run, quotes what it must and starts no formula", () => {
   const runs = runsOf({ runs: ["r1"], columns: [{ key: "note", label: "note", kind: "param", type: "text", texts: ['=1,"2"'] }] }, new ArrayBuffer(0));
   expect(csv(runs, [{ key: "note" } as Column])).toBe(`run,note\r\nr1,"'=1,""2"""\r\n`);
   expect(csv(RUNS, COLUMNS.slice(1, 3))).toBe("run,loss,params.rate\r\nr1,0.3,1\r\nr2,,2\r\nr3,0.1,3\r\n");
+});
+
+test("marks of an axis end, also where a step is too small for its numbers", () => {
+  expect(ticks(0, 10)).toEqual([0, 2, 4, 6, 8, 10]);
+  expect(ticks(1e16, 1e16 + 4).length).toBeLessThan(20);
 });

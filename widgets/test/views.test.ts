@@ -1,5 +1,6 @@
 // @vitest-environment jsdom
 import { beforeEach, expect, test, vi } from "vitest";
+import { artifacts } from "../src/artifacts";
 import { codeLine, h, hideStatic, ticks } from "../src/dom";
 import { layered } from "../src/graph";
 import card from "../src/job_card";
@@ -97,4 +98,17 @@ test("text is content, never markup", () => {
 test("marks of an axis are round numbers", () => {
   expect(ticks(0, 1)).toHaveLength(6);
   expect(ticks(0, 10)).toEqual([0, 2, 4, 6, 8, 10]);
+});
+
+test("an artifact that cannot be read says why, and is asked for again after a refresh", () => {
+  const asked: any[] = [];
+  const files = artifacts((wish) => asked.push(wish), () => undefined);
+  const run = { id: "r1", index: 0, name: "red", cells: {} };
+  const place = files.draw([run], "", true);
+  files.failed({ run: "r1" }, "the workspace does not answer");
+  expect(place.textContent).toContain("does not answer");
+  files.forget();
+  files.draw([run], "", true);
+  expect(asked).toEqual([{ want: "files", run: "r1" }, { want: "files", run: "r1" }]);
+  expect(place.textContent).toContain("reading");
 });
