@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK = 1 << 20
 METADATA = "x-ms-meta-"
+# Shown by the browser, a page that a job has written would run as one of the workspace's own.
+NO_PAGE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
 DIRECTORY = "directory"  # the key of the note that says a client made one
 
 
@@ -90,7 +92,7 @@ async def _get(call: Call, path: Path, note: str) -> Response:
 def _content(call: Call, path: Path, note: str) -> Response:
     """The blob or a range of it: of the file as it is now, whatever takes its place meanwhile."""
     file = _opened(path)
-    headers = properties(call.local, os.fstat(file.fileno()), note)
+    headers = {**properties(call.local, os.fstat(file.fileno()), note), **NO_PAGE}
     size = int(headers["Content-Length"])
     if answer := _unchanged(call, headers):
         return answer

@@ -228,6 +228,16 @@ def test_a_signature_opens_one_blob_for_what_it_says(container, store, service):
         assert caught.value.status_code == 403
 
 
+def test_a_page_in_a_blob_runs_no_scripts(container, store, service):
+    container.upload_blob("x", b"<script></script>")
+    account, name, _ = store
+    signed = service(account, signature(store)).get_blob_client(name, "x")
+    answers = []
+    signed.download_blob(raw_response_hook=lambda one: answers.append(one.http_response.headers))
+    assert answers[0]["Content-Security-Policy"] == "sandbox"
+    assert answers[0]["X-Content-Type-Options"] == "nosniff"
+
+
 def test_an_expired_signature_is_refused(container, store, service):
     container.upload_blob("x", b"1")
     account, name, _ = store
