@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -61,22 +62,29 @@ class Monitor:
 
     def __init__(self) -> None:
         self._answers: dict[str, dict[Key, Answers]] = {}
+        self._lock = threading.Lock()
 
     def add(self, endpoint: str, deployment: str, status: int, ms: float) -> None:
-        """Count an answer; to be called in one thread."""
+        """Count an answer."""
         key = Key(_minute(datetime.now(UTC)), deployment, status)
-        found = self._answers.setdefault(endpoint.lower(), {})
-        if key not in found:
-            first = key.minute - KEPT_MINUTES
-            found = {old: answers for old, answers in found.items() if old.minute > first}
-            self._answers[endpoint.lower()] = found = {**found, key: Answers()}
-        found[key].add(ms)
+        with self._lock:
+            found = self.answers(endpoint)
+            if key not in found:
+                first = key.minute - KEPT_MINUTES
+                found = {old: answers for old, answers in found.items() if old.minute > first}
+                self._answers[endpoint.lower()] = found = {**found, key: Answers()}
+            found[key].add(ms)
+
+    def forget(self, endpoint: str, deployment: str = "") -> None:
+        """Forget an endpoint, or a deployment of it: the next of that name begins anew."""
+        with self._lock:
+            found, name = self._answers.pop(endpoint.lower(), {}), deployment.lower()
+            kept = {key: some for key, some in found.items() if key.deployment.lower() != name}
+            if deployment and kept:
+                self._answers[endpoint.lower()] = kept
 
     def answers(self, endpoint: str) -> dict[Key, Answers]:
         return self._answers.get(endpoint.lower(), {})
-
-    def forget(self, endpoint: str) -> None:
-        self._answers.pop(endpoint.lower(), None)
 
 
 class Metric(NamedTuple):
@@ -91,18 +99,24 @@ def _count(some: Iterable[Answers]) -> float:
     return sum(answers.count for answers in some)
 
 
+def _latencies(some: Iterable[Answers]) -> list[tuple[float, float]]:
+    """The latencies, lowest first, and how many answers each stands for."""
+    return sorted(
+        (ms, answers.count / len(answers.latencies)) for answers in some for ms in answers.latencies
+    )
+
+
 def _mean(some: list[Answers]) -> float | None:
-    return sum(answers.total_ms for answers in some) / _count(some) if some else None
+    count = _count(some)
+    return sum(answers.total_ms for answers in some) / count if count else None
 
 
 def _percentile(some: list[Answers], *, percent: int) -> float | None:
-    """The least latency within which so many of the answers came; each stands for its sample's."""
-    stands_for = {id(one): one.count / len(one.latencies) for one in some}
-    found = sorted((ms, stands_for[id(one)]) for one in some for ms in one.latencies)
-    wanted = _count(some) * percent / 100
-    reached = accumulate(count for _, count in found)
-    within = (ms for (ms, _), sofar in zip(found, reached, strict=True) if sofar >= wanted - 1e-6)
-    return next(within, found[-1][0]) if found else None
+    """The nearest rank: the lowest latency that so many percent of the answers do not exceed."""
+    found, needed = _latencies(some), percent * _count(some)
+    reached = accumulate(100 * weight for _, weight in found)
+    enough = (ms for (ms, _), so_far in zip(found, reached, strict=True) if so_far >= needed)
+    return next(enough, found[-1][0] if found else None)
 
 
 # Source: "Supported metrics for …/workspaces/onlineEndpoints" of Azure's documentation.
@@ -164,10 +178,7 @@ def _shown(
     series = defaultdict(lambda: defaultdict(list))
     for key, answers in found.items():
         own = tuple(map(key.dimension, split))
-        if all(
-            asked.lower() in ("*", value.lower())
-            for asked, value in zip(split.values(), own, strict=True)
-        ):
+        if all(map(_is_asked_for, split.values(), own)):
             series[own][key.minute].append(answers)
     return {
         "id": f"{endpoint}/providers/Microsoft.Insights/metrics/{name}",
@@ -186,6 +197,10 @@ def _shown(
         ],
         "errorCode": "Success",
     }
+
+
+def _is_asked_for(asked: str, value: str) -> bool:
+    return asked == "*" or asked.lower() == value.lower()
 
 
 def _datum(metric: Metric, minute: int, some: list[Answers]) -> Body:
