@@ -73,12 +73,17 @@ def put(call: Call) -> Response:
     state = "Creating" if call.local.store.get(call.arm_id) is None else "Updating"
     wanted = _deployment(call, body, asked, state)
     wanted["kind"] = endpoint.body["kind"]
-    with call.local.store.transaction():
-        if call.local.store.get(endpoint.id) is None:  # deleted since
-            raise no_endpoint(call)
-        resource, _ = call.local.store.put(call.arm_id, online.KIND, wanted)
+    resource = _stored(call, wanted)
     call.local.online.deploy(resource.id)
     return JSONResponse(arm.shown(resource), 201, operation(call))
+
+
+def _stored(call: Call, wanted: Body) -> Resource:
+    """Write a deployment, unless its endpoint was deleted in the meantime."""
+    with call.local.store.transaction():
+        if call.local.store.get(call.arm_id.rsplit("/", 2)[0]) is None:
+            raise no_endpoint(call)
+        return call.local.store.put(call.arm_id, online.KIND, wanted)[0]
 
 
 def get(call: Call) -> Response:
@@ -107,17 +112,13 @@ def list_(call: Call) -> Response:
 
 def delete(call: Call) -> Response:
     """End a deployment; refused while it gets traffic, live or mirrored."""
-    if call.local.store.get(call.arm_id) is None:
-        return Response(status_code=204)
-    endpoint = call.local.store.get(call.arm_id.rsplit("/", 2)[0])
-    name = call.path["deployment"]
-    for field in ("traffic", "mirrorTraffic") if endpoint else ():
-        assert endpoint is not None  # noqa: S101 (for the type checker)
-        shares = endpoint.properties[field] or {}
-        if any(share for one, share in shares.items() if one.lower() == name.lower()):
-            raise bad_request(f"Deployment {name} still gets traffic: set its traffic to 0 first.")
-    call.local.store.delete(call.arm_id)
-    call.local.online.remove(call.arm_id)
+    endpoint, name = call.arm_id.rsplit("/", 2)[0], call.path["deployment"]
+    with call.local.store.transaction():
+        _check_idle(call.local.store.get(endpoint), name)
+        if not call.local.store.delete(call.arm_id):
+            return Response(status_code=204)
+    call.local.online.remove_below(call.arm_id)
+    call.local.monitor.forget(endpoint, name)
     return accepted(call)
 
 
@@ -188,6 +189,13 @@ def _check(call: Call, body: Body, asked: Body) -> None:
     elif not (folder / "MLmodel").is_file():
         _check_container(asked)
         raise bad_request("Without a scoring script the model must be an MLflow model.")
+
+
+def _check_idle(endpoint: Resource | None, name: str) -> None:
+    for field in ("traffic", "mirrorTraffic"):
+        shares = (endpoint.properties[field] if endpoint else None) or {}
+        if any(share for one, share in shares.items() if one.lower() == name.lower()):
+            raise bad_request(f"Deployment {name} still gets traffic: set its traffic to 0 first.")
 
 
 def _check_count(body: Body) -> None:

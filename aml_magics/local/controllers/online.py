@@ -72,7 +72,9 @@ class Online:
         with self._lock:
             keeper = self._keepers.get(id.lower())
             if keeper is None:
-                keeper = Keeper(self._local, id, lambda: self._told(id))
+                keeper = Keeper(
+                    self._local, id, told=lambda: self._told(id), gone=lambda: self._gone(id)
+                )
                 self._keepers[id.lower()] = keeper
                 keeper.thread.start()
         keeper.change()
@@ -82,37 +84,74 @@ class Online:
         if serving.imports(model):
             threading.Thread(target=serving.expect, args=(self._local, model), daemon=True).start()
 
-    def remove_below(self, endpoint: str) -> None:
-        """End the processes of an endpoint's deployments, also of those being made."""
-        with self._lock:
-            ids = [id_ for id_ in self._keepers if id_.startswith(f"{endpoint.lower()}/")]
-        for id_ in ids:
-            self.remove(id_)
+    def remove_below(self, id: str) -> None:  # noqa: A002
+        """End the processes of a deployment, endpoint or workspace that was deleted, and wait.
 
-    def remove(self, id: str) -> None:  # noqa: A002
-        """End the processes of a deployment that the store has no more, and wait for that."""
-        with self._lock:
-            keeper = self._keepers.pop(id.lower(), None)
-        self._told(id)  # who waits for it waits in vain
-        if keeper:
-            keeper.let_go()
+        The store forgets first: what it has again by now goes on, or is started anew at the end.
+        """
+        keepers = [one for one in self._below(id) if not self._is_stored(one.id)]
+        for keeper in keepers:
+            self._let_go(keeper)
+        for keeper in keepers:
             keeper.thread.join()
-        shutil.rmtree(folder(self._local, id), ignore_errors=True)
+            self._forget(keeper)
+        with self._lock:
+            if not self._below(id):  # also of those that failed and have no keeper
+                shutil.rmtree(_place(self._local, id), ignore_errors=True)
 
     def keeps(self, id: str) -> bool:  # noqa: A002
-        return id.lower() in self._keepers
+        """Claim that a deployment is served or will be, if it can."""
+        keeper = self._keepers.get(id.lower())
+        return keeper is not None and not keeper.is_let_go()
 
     def instances(self, id: str) -> list[Instance]:  # noqa: A002
         """What serves a deployment now, ready or being started again."""
         keeper = self._keepers.get(id.lower())
         return keeper.instances if keeper else []
 
+    def _below(self, id: str) -> list[Keeper]:  # noqa: A002
+        inside = f"{id}/".lower()
+        return [one for name, one in [*self._keepers.items()] if f"{name}/".startswith(inside)]
+
+    def _is_stored(self, id: str) -> bool:  # noqa: A002
+        return self._local.store.get(id) is not None
+
+    def _let_go(self, keeper: Keeper) -> None:
+        keeper.let_go()
+        self._told(keeper.id)
+
+    def _forget(self, keeper: Keeper) -> None:
+        """Make room for another keeper, which begins if there is a deployment for it."""
+        with self._lock:
+            if self._keepers.get(keeper.id.lower()) is not keeper:
+                return
+            del self._keepers[keeper.id.lower()]
+            shutil.rmtree(folder(self._local, keeper.id), ignore_errors=True)
+        if self._is_stored(keeper.id):
+            self.deploy(keeper.id)
+
+    def _gone(self, id: str) -> None:  # noqa: A002
+        """A keeper, in its own thread, found that its deployment was deleted."""
+        threading.Thread(target=self.remove_below, args=(id,), daemon=True).start()
+
 
 class Keeper:
-    """Keeps one deployment as the store asks for it, until it is let go."""
+    """Keeps one deployment as the store asks for it, until it is let go.
 
-    def __init__(self, local: Local, id: str, told: Callable[[], None]) -> None:  # noqa: A002
-        self._local, self._id, self._told = local, id, told
+    Args:
+        told: called when the instances that serve have changed.
+        gone: called when the store has no such deployment any more: it is to be let go.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        id: str,  # noqa: A002 (ARM's word)
+        *,
+        told: Callable[[], None],
+        gone: Callable[[], None],
+    ) -> None:
+        self.id, self._local, self._told, self._gone = id, local, told, gone
         self._folder = folder(local, id)
         self._changed, self._released = threading.Event(), threading.Event()
         self.instances: list[Instance] = []
@@ -126,6 +165,9 @@ class Keeper:
 
     def is_live(self) -> bool:
         return self.is_working or bool(self.instances)
+
+    def is_let_go(self) -> bool:
+        return self._released.is_set()
 
     def let_go(self) -> None:
         """End all processes; the thread follows."""
@@ -147,15 +189,17 @@ class Keeper:
         try:
             self._become()
         except Superseded:
-            log.info("deployment %s: superseded", self._id)
+            log.info("deployment %s: superseded", self.id)
+            if self._local.store.get(self.id) is None:
+                self._gone()
         except (NotReady, ArmError) as exc:
             self._failed(str(exc))
         except Exception:
-            log.exception("deployment %s", self._id)
+            log.exception("deployment %s", self.id)
             self._failed("The local workspace itself failed; see `aml-local logs`.")
 
     def _become(self) -> None:
-        row = self._local.store.get(self._id)
+        row = self._local.store.get(self.id)
         if row is None:
             raise Superseded
         plan = serving.plan(self._local, row, self._check)
@@ -168,14 +212,17 @@ class Keeper:
         old = [one for one in self.instances if one not in kept]
         self.instances = [*kept, *new]
         self._note()
-        self._state("Succeeded")
+        if not self._state("Succeeded"):
+            _end(old)
+            raise Superseded
         self._told()
         self._retire(old, plan)
 
     def _split(self, row: Resource, plan: Plan) -> tuple[list[Instance], list[Instance]]:
         """The instances that can stay, and new ones, started."""
         count = _count(row)
-        kept = [one for one in self.instances if one.plan.key == plan.key and _lives(one)][:count]
+        alike = [one for one in self.instances if one.plan.key == plan.key]
+        kept = [one for one in alike if _lives(one)][:count]
         probes = tuple(instances.probe(row.properties[name] or {}) for name in _PROBES)
         for one in kept:
             one.readiness, one.liveness = probes[0], probes[1]
@@ -204,7 +251,7 @@ class Keeper:
         """Living processes of an earlier daemon that serve what is asked for."""
         if self.instances:
             return []
-        noted = self._local.store.noted(self._id, "servers") or []
+        noted = self._local.store.noted(self.id, "servers") or []
         servers = [Server(*fields) for fields in noted]
         return [one for one in servers if one.key == plan.key and one.handle.process()]
 
@@ -235,23 +282,34 @@ class Keeper:
     def _note(self) -> None:
         servers = [list(server) for one in self.instances if (server := one.server)]
         if not self._released.is_set():
-            self._local.store.note(self._id, "servers", servers)
+            self._local.store.note(self.id, "servers", servers)
 
     def _check(self) -> None:
         if self._changed.is_set():
             raise Superseded
 
-    def _state(self, state: str) -> None:
+    def _state(self, state: str) -> bool:
+        """Tell of a state, unless it is to be another; whether there is still a deployment."""
+
         def change(properties: Body) -> None:
             properties["provisioningState"] = state
 
-        if not self._changed.is_set():
-            self._local.store.update(self._id, change)
+        return self._changed.is_set() or self._local.store.update(self.id, change) is not None
 
     def _failed(self, reason: str) -> None:
         message = f"The deployment failed. {reason}"
-        self._local.store.note(self._id, "error", {"message": message})
-        self._state("Failed")
+        self._local.store.note(self.id, "error", {"message": message})
+        if not self._state("Failed"):
+            self._gone()
+
+
+def _place(local: Local, id: str) -> Path:  # noqa: A002 (ARM's word)
+    """The folder of a deployment, or that of an endpoint or workspace, in which those are."""
+    kind = id.lower().split("/")[-2]
+    if kind == "deployments":
+        return folder(local, id)
+    endpoint = folder(local, f"{id}/deployments/-").parent
+    return endpoint if kind == "onlineendpoints" else endpoint.parent
 
 
 _PROBES = ("readinessProbe", "livenessProbe")

@@ -243,8 +243,8 @@ def _environment(local: Local, python: Path, asked: Body) -> dict[str, str]:
     if python != Path(sys.executable):
         kept = {name: value for name, value in kept.items() if name not in _PYTHONS}
         kept["PYTHONPATH"] = str(_library(local))
-        if "PYTHONPATH" in given:
-            given["PYTHONPATH"] = os.pathsep.join([kept["PYTHONPATH"], given["PYTHONPATH"]])
+    if "PYTHONPATH" in given and "PYTHONPATH" in kept:  # the server itself is imported from ours
+        given["PYTHONPATH"] = f"{kept['PYTHONPATH']}{os.pathsep}{given['PYTHONPATH']}"
     return {**kept, "PYTHONUNBUFFERED": "1", "PATH": f"{python.parent}{os.pathsep}{path}", **given}
 
 
