@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
     from aml_magics.local.app import Local
     from aml_magics.local.controllers.instances import Instance
+
+    # What a request waits with: for an instance, in which at most so many are at a time.
+    Waiting = tuple[asyncio.Future[Instance], int]
 
 LONGEST = 180.0  # seconds: the longest request timeout a deployment can ask Azure for
 IDLE = 30.0  # seconds until an unused connection is closed: sooner than model servers do
@@ -66,7 +68,7 @@ class Lanes:
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        self._waiting: dict[str, deque[tuple[asyncio.Future[Instance], int]]] = {}
+        self._waiting: dict[str, deque[Waiting]] = {}
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._closing: set[asyncio.Future[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,22 +87,31 @@ class Lanes:
         lane = self._waiting.setdefault(id.lower(), deque())
         if not lane and (found := self._free(id, asked.places)):
             return found
-        if len(lane) >= asked.queue:
-            raise _too_many()
-        future: asyncio.Future[Instance] = self._loop.create_future()
-        lane.append(entry := (future, asked.places))
+        if len(lane) >= asked.queue or self._is_deleted(id):
+            raise self._refusal(id)
+        waiting: Waiting = (self._loop.create_future(), asked.places)
+        lane.append(waiting)
         try:
             async with asyncio.timeout(asked.wait):
-                return await future
+                return await waiting[0]
         except BaseException as exc:
-            if _has_place(future):  # at the last moment
-                self.leave(id, future.result())
-            future.cancel()
-            with contextlib.suppress(ValueError):
-                lane.remove(entry)
+            self._give_up(id, lane, waiting)
             if isinstance(exc, TimeoutError):
-                raise self._late(id) from None
+                raise self._refusal(id) from None
             raise
+
+    def _give_up(self, id: str, lane: deque[Waiting], waiting: Waiting) -> None:  # noqa: A002
+        """Wait no longer; what waits no more takes no room in the queue."""
+        future = waiting[0]
+        if waiting in lane:
+            lane.remove(waiting)
+        is_done = not future.cancel() and not future.cancelled()
+        if is_done and future.exception() is None:  # it got its place at the last moment
+            self.leave(id, future.result())
+
+    def serves(self, id: str) -> bool:  # noqa: A002
+        """Claim that a process of the deployment is there and ready."""
+        return any(one.server for one in self._local.online.instances(id))
 
     def leave(self, id: str, instance: Instance) -> None:  # noqa: A002
         instance.release()
@@ -136,14 +147,14 @@ class Lanes:
         return next((one for one in some if one.acquire(places)), None)
 
     def _admit(self, id: str) -> None:  # noqa: A002
+        if not self._local.online.keeps(id):
+            self._dismiss(id)
+            return
         lane = self._waiting.get(id)
-        is_kept = self._local.online.keeps(id)
         while lane:
             future, places = lane[0]
-            if future.done() or not is_kept:
+            if future.done():
                 lane.popleft()
-                if not future.done():
-                    future.set_exception(unavailable(id))
                 continue
             found = self._free(id, places)
             if found is None:
@@ -151,10 +162,19 @@ class Lanes:
             lane.popleft()
             future.set_result(found)
 
-    def _late(self, id: str) -> ArmError:  # noqa: A002
-        """Why there was no place in time."""
-        serves = any(one.server for one in self._local.online.instances(id))
-        return _too_many() if serves else unavailable(id)
+    def _dismiss(self, id: str) -> None:  # noqa: A002
+        """Answer all that wait for a deployment that is not served any more."""
+        for future, _ in self._waiting.pop(id, ()):
+            if not future.done():
+                future.set_exception(unavailable(id))
+
+    def _is_deleted(self, id: str) -> bool:  # noqa: A002
+        """Nothing would end the wait; without a keeper it may also be that the daemon starts."""
+        online, store = self._local.online, self._local.store
+        return not online.keeps(id) and store.get(id) is None
+
+    def _refusal(self, id: str) -> ArmError:  # noqa: A002
+        return _too_many() if self.serves(id) else unavailable(id)
 
     def _session(self, socket: str) -> aiohttp.ClientSession:
         import aiohttp
@@ -178,13 +198,10 @@ class Lanes:
             task.add_done_callback(self._closing.discard)
 
 
-def _has_place(future: asyncio.Future[Instance]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
 def unavailable(id: str) -> ArmError:  # noqa: A002
-    deployment = id.rpartition("/")[2]
-    message = f"Deployment {deployment} does not answer: it is starting, failed or was deleted."
+    """Nothing serves the deployment, and waiting was, or would be, in vain."""
+    name = id.rpartition("/")[2]
+    message = f"Deployment {name} does not answer: it is starting, it failed, or it was deleted."
     return ArmError(503, "ServiceUnavailable", message)
 
 

@@ -101,16 +101,15 @@ class Table:
             asked = None
         limits = lanes.limits(asked, int(row.body["sku"]["capacity"] or 1))
         is_up = row.properties["provisioningState"] in ("Succeeded", "Updating")
-        return Deployment(
-            row.id, row.name, limits, bool(row.properties["codeConfiguration"]), is_up
-        )
+        is_script = bool(row.properties["codeConfiguration"])
+        return Deployment(row.id, row.name, limits, is_script, is_up)
 
 
 async def score(call: Call) -> Response:
     """Check the key, choose a deployment by header or traffic, and pass the request on to it."""
     started = time.perf_counter()
     endpoint = _open(call, await call.local.table.named(call.path["endpoint"]))
-    deployment = endpoint.deployments[_chosen(call, endpoint).lower()]
+    deployment = _chosen(call, endpoint)
     body = await _body(call, endpoint)
     _mirror(call, endpoint, body)
     response = await _answered(call, deployment, body)
@@ -125,9 +124,7 @@ async def _answered(call: Call, deployment: Deployment, body: bytes) -> Response
         async with asyncio.timeout(deployment.limits.timeout):
             answer = await _sent(call, deployment, body)
     except TimeoutError:
-        limit = deployment.limits.timeout
-        message = f"The model did not answer within {limit:g} s: raise request_timeout_ms."
-        return _failed(ArmError(408, "RequestTimeout", message), headers)
+        return _failed(_too_late(call, deployment), headers)
     except ArmError as exc:
         return _failed(exc, headers)
     headers |= {key: text for key, text in answer.headers.items() if _passes(key)}
@@ -159,9 +156,10 @@ async def _sent(call: Call, deployment: Deployment, body: bytes) -> Answer:
 
 
 def _mirror(call: Call, endpoint: Endpoint, body: bytes) -> None:
-    """Send a share of the questions to a second deployment, whose answers nobody sees."""
-    is_question = (call.request.method, call.path["operation"]) == ("POST", "score")
-    for name, share in endpoint.mirror.items() if is_question else ():
+    """Send a share of the requests to a second deployment, whose answers nobody sees."""
+    if call.request.method != "POST" or call.path["operation"].lower() != "score":
+        return
+    for name, share in endpoint.mirror.items():
         deployment = endpoint.deployments.get(name.lower())
         is_chosen = random.random() * 100 < share  # noqa: S311 (a load balancer)
         if deployment and is_chosen and len(_mirrored) < MOST_MIRRORED:
@@ -237,20 +235,29 @@ def _may_score(local: Local, given: str, endpoint: Endpoint) -> bool:
     return any(hmac.compare_digest(given.encode(), key.encode()) for key in endpoint.keys.values())
 
 
-def _chosen(call: Call, endpoint: Endpoint) -> str:
+def _chosen(call: Call, endpoint: Endpoint) -> Deployment:
     asked = call.request.headers.get(DEPLOYMENT_HEADER)
     if asked:
         if asked.lower() not in endpoint.deployments:
             raise ArmError(404, "NotFound", f"Endpoint {endpoint.name} has no deployment {asked}.")
-        return str(asked)
+        return endpoint.deployments[asked.lower()]
     traffic = {k: v for k, v in endpoint.traffic.items() if k.lower() in endpoint.deployments}
     if not traffic:
         message = f"No deployment of {endpoint.name} gets traffic: set some, or name a deployment."
         raise ArmError(404, "NoDeployment", message)
-    return random.choices([*traffic], [*traffic.values()])[0]  # noqa: S311 (a load balancer)
+    name = random.choices([*traffic], [*traffic.values()])[0]  # noqa: S311 (a load balancer)
+    return endpoint.deployments[name.lower()]
 
 
 def _failed(error: ArmError, headers: Body) -> Response:
     response = error.response()
     response.headers.update(headers)
     return response
+
+
+def _too_late(call: Call, deployment: Deployment) -> ArmError:
+    if not call.local.lanes.serves(deployment.id):
+        return lanes.unavailable(deployment.id)
+    limit = deployment.limits.timeout
+    message = f"The model did not answer within {limit:g} s: raise request_timeout_ms."
+    return ArmError(408, "RequestTimeout", message)

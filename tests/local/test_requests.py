@@ -169,6 +169,58 @@ def test_a_deployment_that_is_broken_does_not_succeed_again(slow, send, tmp_path
         slow()
 
 
+DEPLOYMENTS = "./onlineEndpoints/slow/deployments"
+METRICS = "./onlineEndpoints/slow/providers/Microsoft.Insights/metrics"
+
+
+@pytest.fixture
+def capital(arm, slow):
+    """A deployment named Blue; the SDK would write that in lower case."""
+    slow("blue")
+    properties = arm("GET", f"{DEPLOYMENTS}/blue").json()["properties"]
+    assert arm("DELETE", f"{DEPLOYMENTS}/blue").status_code == 202
+    assert arm("PUT", f"{DEPLOYMENTS}/Blue", {"properties": properties}).status_code == 201
+    wait_until(lambda: "Succeeded" in arm("GET", f"{DEPLOYMENTS}/Blue").text)
+
+
+def test_a_deployment_has_its_name_in_any_case(arm, capital, send):
+    shown = arm("GET", "./onlineEndpoints/slow").json()
+    shown["properties"]["traffic"] = {"Blue": 100}
+    assert arm("PUT", "./onlineEndpoints/slow", shown).status_code == 201
+    answers = [send(0, name) for name in (None, "bLUE")]
+    assert {one.headers["azureml-model-deployment"] for one in answers} == {"Blue"}
+    query = "?metricnames=RequestsPerMinute&$filter=deployment eq 'blue'"
+    (series,) = arm("GET", METRICS + query).json()["value"][0]["timeseries"]
+    assert series["metadatavalues"][0]["value"] == "Blue"
+
+    assert arm("DELETE", f"{DEPLOYMENTS}/BLUE").status_code == 400
+    shown["properties"]["mirrorTraffic"] = {"BLUE": 10}
+    refused = arm("PUT", "./onlineEndpoints/slow", shown)
+    assert refused.status_code == 400 and "mirror it to another" in refused.text
+    shown["properties"] |= {"traffic": {}, "mirrorTraffic": {}}
+    assert arm("PUT", "./onlineEndpoints/slow", shown).status_code == 201
+    assert arm("DELETE", f"{DEPLOYMENTS}/BLUE").status_code == 202
+    assert arm("GET", METRICS + query).json()["value"][0]["timeseries"] == []
+
+
+def test_only_questions_are_mirrored(arm, slow, send, tmp_path):
+    """Not what a client reads about the endpoint: its swagger.json, or whether it is there."""
+    slow("blue")
+    slow("green")
+    shown = arm("GET", "./onlineEndpoints/slow").json()
+    shown["properties"] |= {"traffic": {"blue": 100}, "mirrorTraffic": {"green": 50}}
+    assert arm("PUT", "./onlineEndpoints/slow", shown).status_code == 201
+    sent = send(0, None).request
+    headers = {"Authorization": sent.headers["Authorization"]}
+    for _ in range(30):
+        requests.get(sent.url, headers=headers, timeout=60)
+    seen = tmp_path / "seen-green"
+    before = len(seen.read_text()) if seen.exists() else 0
+    assert before <= 1
+    wait_until(lambda: send(0, None) and seen.exists() and len(seen.read_text()) > before)
+    assert len(seen.read_text()) < 30
+
+
 def test_a_process_that_does_not_answer_is_replaced(slow, send):
     from azure.ai.ml.entities import ProbeSettings
 

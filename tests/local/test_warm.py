@@ -398,6 +398,21 @@ def test_a_cell_of_a_notebook_is_the_same(same, name):
     same(files, 'python run_cell.py C:float="0.5"', code, env)
 
 
+def test_servers_that_ended_idle_leave_nothing_behind():
+    servers, python = warm.Warm(), sys.executable
+    try:
+        for imports in (("json",), ("csv",), ("zlib",)):
+            servers.expect(python, imports, environment())
+            (server,) = servers._servers.values()
+            server._process.kill()
+            server._process.wait()
+            control = server._control
+        servers.expect(python, ("bz2",), environment())
+        assert control.fileno() == -1  # it is closed
+    finally:
+        servers.stop()
+
+
 def test_random_numbers_are_new_in_each_job(servers, folder):
     script = f"{HEAD}import random, os, multiprocessing as m\nprint(random.random())\n" + (
         "print(numpy.random.rand(), bytes(m.current_process().authkey))"
