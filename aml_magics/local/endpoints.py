@@ -37,9 +37,10 @@ def put(call: Call) -> Response:
     if mode is None:
         raise bad_request(f"authMode {asked['authMode']!r} is none of {[*AUTH_MODES.values()]}.")
     _check_traffic(call, asked)
-    resource, _ = call.local.store.put(call.arm_id, KIND, _endpoint(call, body, asked, mode))
-    if call.local.store.noted(call.arm_id, "keys") is None:
-        call.local.store.note(call.arm_id, "keys", new_keys())
+    with call.local.store.transaction():
+        resource, _ = call.local.store.put(call.arm_id, KIND, _endpoint(call, body, asked, mode))
+        if call.local.store.noted(call.arm_id, "keys") is None:
+            call.local.store.note(call.arm_id, "keys", new_keys())
     return JSONResponse(_shown(call, resource), 201, operation(call))
 
 
