@@ -29,7 +29,8 @@ ENDPOINT_NAME = re.compile(r"[a-z](-?[a-z0-9])+", re.IGNORECASE)
 NAME_LENGTHS = range(3, 33)
 # A line of a server's log that somebody has to see even if all goes well.
 WARNED = re.compile(r"WARNING (Other package versions than the model asks for: .*)")
-CAUSES = (  # what a log or an error says, and what it means for who deploys; the first that fits
+# What a log or an error says, and what it means for who deploys; the first that fits is told.
+CAUSES = (
     (
         r"No module named '([\w.]+)'",
         "the environment has no package {0}: log the model with it in extra_pip_requirements",
@@ -61,7 +62,7 @@ class Plan(NamedTuple):
         """Shares to set on those of now, which others may have moved since it was planned."""
         if self.percent is not None:
             return traffic.with_share(now, self.fields["name"], self.percent)
-        return now if any(now.values()) else self.after
+        return now if any(now.values()) else {self.fields["name"]: 100}
 
 
 def deploy(
@@ -179,19 +180,16 @@ def _plan(session: Session, fields: dict[str, Any], asked: list[str] | None) -> 
 
     Raises: BadInput: the endpoint's name is not valid. BadCommand: the share is none.
     """
-    name, deployment = fields["endpoint_name"], fields["name"]
+    name = fields["endpoint_name"]
     check_name(name)
     try:
         with client.calling(session) as ml:
             before, is_new = dict(ml.online_endpoints.get(name).traffic or {}), False
     except NotFound:
         before, is_new = {}, True
-    serving = {one: share for one, share in before.items() if share}
-    percent = _percent(asked) if asked else None
-    after = before if serving else {deployment: 100}
-    if percent is not None:
-        after = traffic.with_share(before, deployment, percent)
-    return Plan(name, is_new, before, after, {k: v for k, v in fields.items() if v}, percent)
+    given = {key: value for key, value in fields.items() if value}
+    plan = Plan(name, is_new, before, before, given, _percent(asked) if asked else None)
+    return plan._replace(after=plan.shares(before))
 
 
 def _percent(words: list[str]) -> int:

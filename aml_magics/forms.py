@@ -87,8 +87,6 @@ def run(session: Session, line: str, tell: Callable[[str], None]) -> Facts:
 
 
 def _json(result: Any) -> Any:
-    if hasattr(result, "tolist"):  # an array
-        return result.tolist()
     return json.loads(json.dumps(display.plain_data(result), default=str))
 
 

@@ -188,10 +188,8 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
             options[key] = value if raw else plain(value)
     if bare:
         extra = plain(bare[0])
-        flag = next(
-            (name for f in flags_of(command) for name in f.names if name == f"--{extra}"), ""
-        )
-        hint = f"did you mean '{flag}'?" if flag else usage(command)
+        names = {name for flag in flags_of(command) for name in flag.names}
+        hint = f"did you mean '--{extra}'?" if f"--{extra}" in names else usage(command)
         raise BadCommand(f"'{command.name}' does not take '{extra}'", hint)
 
 

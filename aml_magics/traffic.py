@@ -75,9 +75,7 @@ def with_share(shares: Shares, deployment: str, percent: int) -> Shares:
     """
     others = {name: share for name, share in shares.items() if share and name != deployment}
     left, total = 100 - percent, sum(others.values())
-    if not percent and not others:
-        return {deployment: 0}  # deployed first, given traffic later
-    if left and not others:
+    if percent and left and not others:  # of 0 there is none yet: it is given traffic later
         raise BadCommand(f"nothing else would take the other {left} %", hint="--traffic 100")
     divided = {name: left * share // total for name, share in others.items()}
     if others:  # what division leaves over goes to the largest

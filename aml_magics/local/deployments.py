@@ -10,7 +10,15 @@ from starlette.responses import JSONResponse, Response
 from aml_magics.local import arm, registry, uris
 from aml_magics.local.bodies import seconds
 from aml_magics.local.controllers import online, serving
-from aml_magics.local.endpoints import NAME, accepted, given, no_endpoint, operation, parent
+from aml_magics.local.endpoints import (
+    NAME,
+    accepted,
+    given,
+    no_endpoint,
+    operation,
+    parent,
+    share_of,
+)
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import REGION, ArmError, Call, bad_request, not_found
 
@@ -193,8 +201,7 @@ def _check(call: Call, body: Body, asked: Body) -> None:
 
 def _check_idle(endpoint: Resource | None, name: str) -> None:
     for field in ("traffic", "mirrorTraffic"):
-        shares = (endpoint.properties[field] if endpoint else None) or {}
-        if any(share for one, share in shares.items() if one.lower() == name.lower()):
+        if endpoint and share_of(endpoint.properties[field] or {}, name):
             raise bad_request(f"Deployment {name} still gets traffic: set its traffic to 0 first.")
 
 

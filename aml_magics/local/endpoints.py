@@ -65,9 +65,8 @@ def patch(call: Call) -> Response:
 
 def delete(call: Call) -> Response:
     """End an endpoint with all its deployments."""
-    if call.local.store.get(call.arm_id) is None:
+    if not call.local.store.delete(call.arm_id):  # first, so that nothing is made meanwhile
         return Response(status_code=204)
-    call.local.store.delete(call.arm_id)  # first, so that nothing is made for it meanwhile
     call.local.online.remove_below(call.arm_id)
     call.local.monitor.forget(call.arm_id)
     return accepted(call)
@@ -167,8 +166,13 @@ def _check_traffic(call: Call, asked: Body) -> None:
     for name, share in mirror.items():
         if share > MOST_MIRRORED:
             raise bad_request(f"At most {MOST_MIRRORED} % of the traffic is mirrored.")
-        if name.lower() in {one.lower() for one, percent in traffic.items() if percent}:
+        if share_of(traffic, name):
             raise bad_request(f"Deployment {name} has traffic of its own: mirror it to another.")
+
+
+def share_of(shares: dict[str, int], deployment: str) -> int:
+    """The percent of a deployment, whose name may be written in any case."""
+    return sum(share for name, share in shares.items() if name.lower() == deployment.lower())
 
 
 def _shares(call: Call, asked: Body, field: str) -> dict[str, int]:
