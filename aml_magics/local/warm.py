@@ -240,13 +240,17 @@ class Warm:
             if server is None or not server.is_current():
                 if server:
                     server.stop()
+                self._drop_ended()
                 server = _Server(of, python, env)
             self._servers[key] = server  # last is what was used last
-            ended = [key for key, one in self._servers.items() if not one.is_current()]
-            alive = [key for key, one in self._servers.items() if one.is_alive()]
-            for old in dict.fromkeys([*ended, *alive[:-SERVERS]]):
+            for old in [key for key, one in self._servers.items() if one.is_alive()][:-SERVERS]:
                 self._servers.pop(old).stop()
         return server
+
+    def _drop_ended(self) -> None:
+        """Close what is of no use any more; only when one is added, as it looks at packages."""
+        for old in [key for key, one in self._servers.items() if not one.is_current()]:
+            self._servers.pop(old).stop()
 
     def memory(self) -> int:
         """Bytes that the servers have in memory."""
