@@ -30,6 +30,9 @@ def test_each_answer_counts_once(value):
     mixed = {200: [10.0] * 9000, 500: [1000.0] * 1000}
     assert value("RequestLatency", mixed) == pytest.approx(109.0)
     assert [value(f"RequestLatency_P{p}", mixed) for p in (50, 90, 95, 99)] == [10, 10, 1000, 1000]
+    few = {200: [10.0] * 20_000, 429: [1000.0] * 1000}
+    assert value("RequestLatency", few) == pytest.approx(1_200_000 / 21_000)
+    assert [value(f"RequestLatency_P{p}", few) for p in (90, 99)] == [10, 1000]
 
 
 def test_a_sample_tells_the_mean_exactly(value):

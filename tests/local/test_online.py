@@ -10,7 +10,7 @@ import psutil
 import pytest
 import requests
 
-from aml_magics.local import daemon, monitor
+from aml_magics.local import daemon
 from tests.conftest import wait_until
 
 TRAIN = """
@@ -317,31 +317,6 @@ def test_what_monitor_cannot_tell_is_refused(arm, deployed, path, status, messag
     answer = arm("GET", path)
     assert answer.status_code == status
     assert message in answer.json()["error"]["message"]
-
-
-def test_a_name_is_written_as_it_was_given(arm, score):
-    path = "/onlineEndpoints/iris-endpoint/deployments"
-    arm("PUT", f"{path}/Cased", arm("GET", f"{path}/green").json())
-    wait_until(
-        lambda: arm("GET", f"{path}/Cased").json()["properties"]["provisioningState"] == "Succeeded"
-    )
-    assert score(deployment="CASED").headers["azureml-model-deployment"] == "Cased"
-    split = "?metricnames=RequestsPerMinute&$filter=deployment eq 'cased'"
-    (metric,) = arm("GET", MONITOR + split).json()["value"]
-    assert metric["timeseries"][0]["metadatavalues"][0]["value"] == "Cased"
-    assert arm("DELETE", f"{path}/CASED").status_code == 202
-
-
-def test_percentiles_stand_for_all_answers():
-    """A sample is kept of each status: it stands for all the answers with that status."""
-    counts = monitor.Monitor()
-    for status, ms, count in ((200, 10, 20_000), (429, 1000, 1000)):
-        for _ in range(count):
-            counts.add("e", "blue", status, ms)
-    answers = list(counts.answers("e").values())
-    shown = {name: monitor.METRICS[name].of(answers) for name in monitor.METRICS}
-    assert shown["RequestLatency"] == pytest.approx(1_200_000 / 21_000)
-    assert (shown["RequestLatency_P90"], shown["RequestLatency_P99"]) == (10, 1000)
 
 
 @pytest.mark.parametrize("name", ["blue", "BLUE"])

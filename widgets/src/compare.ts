@@ -150,7 +150,7 @@ class Compare {
     this.ask({ want: "curves", runs, metric });
   }
 
-  /** Tell what could not be read; it is asked for again when it is shown again. */
+  /** Tell what could not be read; curves are asked for again when they are shown again, files after a refresh. */
   private failed(wish: any, text: string): void {
     this.say(text);
     for (const run of wish?.want === "curves" ? wish.runs : []) this.asked.delete(`${run}\n${wish.metric}`);

@@ -25,8 +25,9 @@ export function quoted(word: string): string {
 export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[], columns: Column[] = []): string {
   const whole = shown.length === all.length && (origin.experiment || origin.runs?.length);
   const which = whole ? asked(origin) : shown.map((run) => quoted(run.id));
-  const by = which.includes("--by") ? [] : order(view, columns, origin.goal);
-  const decides = columns.find(({ key }) => key === (which.includes("--by") ? origin.by : view.metric));
+  const asIs = which.includes("--by");
+  const by = asIs ? [] : order(view, columns, origin.goal);
+  const decides = columns.find(({ key }) => key === (asIs ? origin.by : view.metric));
   const goal = origin.goal && decides?.goal === origin.goal ? ["--goal", origin.goal] : [];
   const flags = [
     ...(view.metric ? ["--metric", quoted(view.metric)] : []),

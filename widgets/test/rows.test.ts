@@ -1,6 +1,5 @@
 import { describe, expect, it, test } from "vitest";
 import { bytes, curvesOf, runsOf, type Column, type Run } from "../src/data";
-import { ticks } from "../src/dom";
 import { compareLine, csv, quoted, withFound } from "../src/lines";
 import { best, brushed, delta, drawn, FRESH, groupsOf, matches, mean, shownColumns, sorted, text, type View } from "../src/rows";
 
@@ -128,9 +127,4 @@ test("CSV has a row a run, quotes what it must and starts no formula", () => {
   const runs = runsOf({ runs: ["r1"], columns: [{ key: "note", label: "note", kind: "param", type: "text", texts: ['=1,"2"'] }] }, new ArrayBuffer(0));
   expect(csv(runs, [{ key: "note" } as Column])).toBe(`run,note\r\nr1,"'=1,""2"""\r\n`);
   expect(csv(RUNS, COLUMNS.slice(1, 3))).toBe("run,loss,params.rate\r\nr1,0.3,1\r\nr2,,2\r\nr3,0.1,3\r\n");
-});
-
-test("marks of an axis end, also where a step is too small for its numbers", () => {
-  expect(ticks(0, 10)).toEqual([0, 2, 4, 6, 8, 10]);
-  expect(ticks(1e16, 1e16 + 4).length).toBeLessThan(20);
 });

@@ -95,9 +95,10 @@ test("text is content, never markup", () => {
   expect(line.element.querySelector("img")).toBeNull();
 });
 
-test("marks of an axis are round numbers", () => {
+test("marks of an axis are round numbers, and end also where a step is too small for its numbers", () => {
   expect(ticks(0, 1)).toHaveLength(6);
   expect(ticks(0, 10)).toEqual([0, 2, 4, 6, 8, 10]);
+  expect(ticks(1e16, 1e16 + 4).length).toBeLessThan(20);
 });
 
 test("an artifact that cannot be read says why, and is asked for again after a refresh", () => {
