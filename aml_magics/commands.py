@@ -8,9 +8,7 @@ several, ``={a,b}`` when limited to choices.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from functools import cache
 from importlib import import_module, resources
 from inspect import Parameter, signature
@@ -108,7 +106,7 @@ OWN = (
         "runs:compare",
         "names+",
         "--experiment --filter --metric|-m+ --top --by --goal={min,max} --smooth --log! "
-        "--x={step,time,relative} --all! --max-results|-r",
+        "--x={step,time,relative} --all! --baseline --group-by --max-results|-r",
         "Compare runs by their metrics: a table with the best marked, their curves, parameters.",
     ),
     (
@@ -341,12 +339,6 @@ def groups() -> dict[str, list[str]]:
 
 def verbs(group: str) -> list[str]:
     return groups().get(group, [])
-
-
-def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
-    """A hint with the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean '{f'{before} {near[0]}'.strip()}'?" if near else ""
 
 
 def usage(command: Command) -> str:

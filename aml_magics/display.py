@@ -15,7 +15,7 @@ from aml_magics.errors import BadCommand
 from aml_magics.records import Secret, Text, brief, exact
 
 LIVE = {  # what is shown live, and by what
-    ("aml_magics.runs", "Comparison"): "forms:show_comparison",
+    ("aml_magics.comparison", "Comparison"): "forms:show_comparison",
     ("aml_magics.endpoints", "Endpoint"): "forms:show_endpoint",
     ("aml_magics.jobs", "Job"): "live:show_job",
 }

@@ -9,6 +9,7 @@ AmlError                     shown without a traceback, in at most five lines
 ├── Refused                  the workspace understood the request and declined it
 ├── WorkspaceUnreachable     nobody answers at the workspace's address
 ├── MissingPackage           a package this command needs is not installed
+├── Interrupted              the command was interrupted, and has stopped
 ├── Detached                 the wait was interrupted; the job goes on
 ├── JobFailed                a job ended otherwise than completed
 └── DeploymentFailed         a deployment did not become ready
@@ -16,6 +17,8 @@ AmlError                     shown without a traceback, in at most five lines
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 MAX_LINES = 5
@@ -82,6 +85,10 @@ class MissingPackage(AmlError):
     """A package this command needs is not installed."""
 
 
+class Interrupted(AmlError):
+    """The command was interrupted, and has stopped."""
+
+
 class Detached(AmlError):
     """The wait was interrupted; the job goes on."""
 
@@ -92,3 +99,9 @@ class JobFailed(AmlError):
 
 class DeploymentFailed(AmlError):
     """A deployment did not become ready; ``detail`` holds the last lines of its log."""
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """A hint with the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{f'{before} {near[0]}'.strip()}'?" if near else ""

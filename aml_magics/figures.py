@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ LONGEST = 28  # characters of a name in a legend
 class Look(NamedTuple):
     """How curves are drawn.
 
-    `names` is what to call the runs, the most interesting first. `smooth` is the weight of what
-    came before, from 0 to less than 1; the values themselves are drawn behind, fainter.
+    `names` is what to call the runs, the most interesting first. `best` is the best run by each
+    metric, the first of which decides. `smooth` is the weight of what came before, from 0 to less
+    than 1; the values themselves are drawn behind, fainter.
     """
 
     names: dict[str, str]
-    best: str = ""
+    best: Mapping[str, str] = {}
     x: str = "step"
     smooth: float = 0.0
     log: bool = False
@@ -43,13 +45,12 @@ def curves(history: pd.DataFrame, metrics: Sequence[str], look: Look) -> Any:
     grid = figure.subplots(high, wide, squeeze=False).flat
     for metric, axes in zip(metrics, grid, strict=False):
         rows = history[history["metric"] == metric]
+        best = look.best.get(metric, "")
         if rows.groupby("run", observed=True).size().max() <= 1:
-            _dots(axes, rows, look)
+            _dots(axes, rows, look, best)
         else:
-            _lines(axes, rows, look)
+            _lines(axes, rows, look, best)
             axes.set_xlabel(LABELS[look.x], color=GREY)
-            if look.log:
-                axes.set_yscale("log", nonpositive="mask")
         axes.set_title(metric, color=GREY, fontsize=11)
         _plain(axes)
     for axes in list(grid):
@@ -58,39 +59,48 @@ def curves(history: pd.DataFrame, metrics: Sequence[str], look: Look) -> Any:
     return _on_any_background(figure)
 
 
-def _lines(axes: Any, rows: pd.DataFrame, look: Look) -> None:
+def _lines(axes: Any, rows: pd.DataFrame, look: Look, best: str) -> None:
+    if look.log:
+        rows = rows[rows["value"] > 0]
+        axes.set_yscale("log")
+    if rows.empty:
+        axes.text(0.5, 0.5, "no value above 0", color=GREY, ha="center", transform=axes.transAxes)
     groups: dict[Any, pd.DataFrame] = dict(iter(rows.groupby("run", observed=True)))
     for place, run in reversed(list(enumerate(look.names))):
         if run not in groups:
             continue
         xs, values = groups[run][look.x].to_numpy(), groups[run]["value"].to_numpy()
-        style = _style(place, run, look)
+        style = _style(place, run, look, best)
         if len(xs) == 1:
             style["marker"] = "o"
         if look.smooth:
             axes.plot(xs, values, **{**style, "alpha": 0.25, "linewidth": 1, "label": None})
-        axes.plot(xs, smoothed(values, look.smooth) if look.smooth else values, **style)
+            values = smoothed(values, look.smooth)
+        axes.plot(xs, values, **style)
+        if run == best:
+            axes.plot(xs[-1], values[-1], "*", color=style["color"], markersize=11, zorder=4)
 
 
-def _style(place: int, run: str, look: Look) -> dict[str, Any]:
+def _style(place: int, run: str, look: Look, best: str) -> dict[str, Any]:
+    decided = next(iter(look.best.values()), "")
     if place >= TOLD_APART:
         return {"color": GREY, "linewidth": 0.7, "alpha": 0.5, "zorder": 1}
     return {
         "color": COLOURS[place % len(COLOURS)],
         "linestyle": STYLES[place % len(STYLES)],
-        "linewidth": 2.5 if run == look.best else 1.4,
-        "label": short(look.names[run]) + (f" {BEST}" if run == look.best else ""),
-        "zorder": 3 if run == look.best else 2,
+        "linewidth": 2.5 if run == best else 1.4,
+        "label": short(look.names[run]) + (f" {BEST}" if run == decided else ""),
+        "zorder": 3 if run == best else 2,
     }
 
 
-def _dots(axes: Any, rows: pd.DataFrame, look: Look) -> None:
+def _dots(axes: Any, rows: pd.DataFrame, look: Look, best: str) -> None:
     """Values of a metric that was logged once: a line for each run, the first one on top."""
     value = dict(zip(rows["run"], rows["value"], strict=True))
     shown = [run for run in look.names if run in value][: 2 * TOLD_APART]
     for place, run in enumerate(shown):
-        style = _style(list(look.names).index(run), run, look)
-        marker = "*" if run == look.best else "o"
+        style = _style(list(look.names).index(run), run, look, best)
+        marker = "*" if run == best else "o"
         axes.plot(value[run], place, marker, color=style["color"], markersize=9)
     axes.set_yticks(range(len(shown)), [short(look.names[run]) for run in shown])
     axes.invert_yaxis()
@@ -153,9 +163,15 @@ def short(name: str) -> str:
 
 
 def png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    """A figure as PNG of 256 colours, a third of the bytes: the notebook keeps it."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    with warnings.catch_warnings():  # a name in a script that the font lacks is drawn as boxes
+        warnings.simplefilter("ignore")
+        figure.savefig(drawn, format="png")
+    Image.open(drawn).quantize(method=Image.Quantize.FASTOCTREE).save(small, format="png")
+    return small.getvalue()
 
 
 def _plain(axes: Any) -> None:

@@ -16,7 +16,6 @@ from aml_magics.commands import (
     Command,
     Flag,
     commands,
-    did_you_mean,
     flags_of,
     function,
     groups,
@@ -24,7 +23,7 @@ from aml_magics.commands import (
     parse_flags,
     usage,
 )
-from aml_magics.errors import BadCommand, NotSupported
+from aml_magics.errors import BadCommand, NotSupported, did_you_mean
 
 
 class Call(NamedTuple):
@@ -181,8 +180,7 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
     for word in command.words:
         key, raw = word.rstrip("+="), word.endswith("=")
         if word.endswith("+"):
-            values = (value if isinstance(value, list) else [value] for value in bare)
-            options[key], bare = [plain(name) for some in values for name in some], []
+            options[key], bare = [plain(name) for value in bare for name in _each(value)], []
         elif bare and key not in options:
             value = bare.pop(0)
             options[key] = value if raw else plain(value)
@@ -191,6 +189,14 @@ def _fill_words(command: Command, bare: list[Any], options: dict[str, Any]) -> N
         names = {name for flag in flags_of(command) for name in flag.names}
         hint = f"did you mean '--{extra}'?" if f"--{extra}" in names else usage(command)
         raise BadCommand(f"'{command.name}' does not take '{extra}'", hint)
+
+
+def _each(value: Any) -> list[Any]:
+    """The names that a variable holds: of a DataFrame, as of `runs`, those of its rows."""
+    for column in ("name", "run_id"):
+        if column in getattr(value, "columns", ()):
+            return list(value[column])
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def parameters(run: Any) -> frozenset[str]:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from aml_magics import jobs, logs, rest, runs
+from aml_magics.comparison import Comparison
 from aml_magics.errors import AmlError
 from aml_magics.quiet import quiet
 from aml_magics.records import Record, brief
@@ -39,7 +40,7 @@ _WITHOUT_EMPTY_VIEW = (
 )
 
 
-def show_comparison(found: runs.Comparison, desk: Desk | None = None) -> None:
+def show_comparison(found: Comparison, desk: Desk | None = None) -> None:
     """The static form, which the saved notebook keeps, and the live view over it.
 
     Args: desk: who answers the forms that a run's row opens.
@@ -81,7 +82,7 @@ def _display(widget: Any, text: str) -> None:
     display({VIEW: view, "text/plain": text}, raw=True)
 
 
-def _forms(record: Record | runs.Comparison) -> dict[str, str]:
+def _forms(record: Record | Comparison) -> dict[str, str]:
     """What a saved notebook keeps of it, under a view."""
     return {
         "text/plain": repr(record),
@@ -90,7 +91,7 @@ def _forms(record: Record | runs.Comparison) -> dict[str, str]:
     }
 
 
-def comparison(found: runs.Comparison, desk: Desk | None = None) -> Compare:
+def comparison(found: Comparison, desk: Desk | None = None) -> Compare:
     """The widget of a comparison."""
     from aml_widgets.compare import Compare, Source
 
@@ -107,7 +108,7 @@ def comparison(found: runs.Comparison, desk: Desk | None = None) -> Compare:
         desk,
     )
     metrics = {key for row in found.rows for key, value in row.items() if isinstance(value, float)}
-    goals = {key: runs.guess_goal(key) for key in metrics} | {found.metric: found.goal}
+    goals = {key: found.goal_of(key) for key in metrics}
     asked = found.asked
     view = {
         "metric": found.metric,
@@ -115,10 +116,13 @@ def comparison(found: runs.Comparison, desk: Desk | None = None) -> Compare:
         "log": bool(asked["log"]),
         "smooth": float(asked["smooth"]),
         "differ": not asked["everything"],
+        "baseline": found.view.baseline,
+        "group": f"params.{found.view.group}" if found.view.group else "",
     }
     origin = {name: asked[name] for name in ASKED}
     origin["runs"] = asked["names"] or []
-    shown = drawable(found.history)
+    origin["metrics"] = found.metrics if asked["metric"] else []
+    shown = drawable(found.history) if found.metrics else []
     return Compare(found.rows, shown, source, goals=goals, view=view, origin=origin)
 
 

@@ -18,7 +18,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from aml_magics import display, grammar, quiet
 from aml_magics.commands import function
-from aml_magics.errors import AmlError, BadCommand
+from aml_magics.errors import AmlError, BadCommand, Interrupted
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -81,6 +81,9 @@ class AmlMagics(Magics):  # type: ignore[misc]
             if bind and error.result is not None:
                 names[bind] = error.result
             raise
+        except KeyboardInterrupt:
+            hint = "run it again; what it had begun on the workspace is still there"
+            raise Interrupted(f"'{call.command.name}' was interrupted", hint) from None
         finally:
             _outdate_names()
         display.offer(self.shell)

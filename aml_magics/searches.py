@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from aml_magics import histories, rest
-from aml_magics.errors import NotFound, NotSupported, Refused
+from aml_magics.errors import BadCommand, NotFound, NotSupported, Refused, did_you_mean
 from aml_magics.session import Session
 
 if TYPE_CHECKING:
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 PAGE = 999  # Azure refuses pages of 1,000 and more
 EXPERIMENTS = 500  # in one search
 NEWEST = "attributes.start_time DESC"
+CHOSEN = "hyperparameters"  # the tag of a sweep's trial
 OWN_TAGS = ("mlflow.", "azureml.")  # of the services, not of the user
+HIDDEN_TAGS = (CHOSEN, "cell_sha256")
+SEVERAL = 4  # runs of one name that are told
 
 Run = dict[str, Any]
 
@@ -46,13 +52,17 @@ def _experiment(session: Session, name: str) -> str:
     try:
         found = rest.mlflow(session, "GET", "experiments/get-by-name", query)
     except NotFound as exc:
-        raise NotFound(f"no experiment '{name}'", "%aml runs lists those of all") from exc
+        hint = did_you_mean(name, [one["name"] for one in _known_experiments(session)])
+        raise NotFound(f"no experiment '{name}'", hint or "%aml runs lists those of all") from exc
     return str(found["experiment"]["experiment_id"])
 
 
 def _experiments(session: Session) -> list[str]:
-    found = _every(session, "experiments/search", {"max_results": PAGE}, "experiments")
-    return [str(experiment["experiment_id"]) for experiment in found]
+    return [str(experiment["experiment_id"]) for experiment in _known_experiments(session)]
+
+
+def _known_experiments(session: Session) -> Iterator[dict[str, Any]]:
+    return _every(session, "experiments/search", {"max_results": PAGE}, "experiments")
 
 
 def _every(session: Session, path: str, query: dict[str, Any], field: str) -> Iterator[Run]:
@@ -74,15 +84,43 @@ def _completed(session: Session, found: Iterable[Run]) -> Iterator[Run]:
         yield from pool.map(lambda name: _get(session, name), names)
 
 
-def named(session: Session, names: list[str]) -> list[Run]:
-    """Runs by name; of a sweep or a pipeline that has logged nothing itself, its children.
+def named(session: Session, names: list[str], limit: int) -> list[Run]:
+    """Runs by id, or by what they are called; an experiment's name stands for its runs.
 
-    Raises: NotFound: there is no such run.
+    Of a sweep or a pipeline that has logged nothing itself, its children. Args: limit: at most so
+    many of an experiment.
+    Raises: NotFound: there is no such run. BadCommand: several runs are called so.
     """
     names = list(dict.fromkeys(names))
     with ThreadPoolExecutor(rest.THREADS) as pool:
-        found = pool.map(lambda name: _with_children(session, name), names)
+        found = pool.map(lambda name: _all_named(session, name, limit), names)
         return list({run["info"]["run_id"]: run for run in chain.from_iterable(found)}.values())
+
+
+def _all_named(session: Session, name: str, limit: int) -> list[Run]:
+    try:
+        return _with_children(session, name)
+    except NotFound as unknown:
+        if called := _called(session, name):
+            return _with_children(session, called)
+        try:
+            return list(find(session, name, "", "", limit))
+        except NotFound as exc:
+            unknown.hint = exc.hint if "did you mean" in exc.hint else unknown.hint
+        raise
+
+
+def _called(session: Session, display_name: str) -> str:
+    """The id of the one run with this display name; empty if there is none."""
+    quote = '"' if "'" in display_name else "'"
+    query = f"attributes.run_name = {quote}{display_name}{quote}"
+    try:
+        found = [run["info"]["run_id"] for run in find(session, "", query, "", SEVERAL)]
+    except Refused:  # the name has both quotes, or the server cannot be asked so
+        return ""
+    if len(found) > 1:
+        raise BadCommand(f"several runs are called '{display_name}'", f"by id: {', '.join(found)}")
+    return found[0] if found else ""
 
 
 def _with_children(session: Session, name: str) -> list[Run]:
@@ -102,19 +140,36 @@ def _get(session: Session, name: str) -> Run:
     try:
         return dict(rest.mlflow(session, "GET", "runs/get", {"run_id": name})["run"])
     except NotFound as exc:
-        raise NotFound(f"no run '{name}'", "%aml runs EXPERIMENT, or %aml job list") from exc
+        hint = "%aml runs, or %aml job list; of an experiment: --experiment NAME"
+        raise NotFound(f"no run '{name}'", hint) from exc
 
 
 # Records
 
 
 def params(run: Run) -> dict[str, str]:
-    return {row["key"]: row["value"] for row in run.get("data", {}).get("params", [])}
+    """What was logged; and of a sweep's trial what the sweep has chosen, which is in a tag."""
+    logged = {row["key"]: row["value"] for row in run.get("data", {}).get("params", [])}
+    return {**_chosen(_tags(run).get(CHOSEN, "")), **logged}
+
+
+def _chosen(text: str) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:  # no tag, or one of the user's own
+        return {}
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def metrics(run: Run) -> dict[str, float]:
     """The last value of each metric; what is not finite comes as text."""
-    return {row["key"]: float(row["value"]) for row in run.get("data", {}).get("metrics", [])}
+    return {row["key"]: _value(row["value"]) for row in run.get("data", {}).get("metrics", [])}
+
+
+def _value(text: float | str) -> float:
+    """A number; MLflow's database keeps the greatest one there is for infinity."""
+    value = float(text)
+    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 
 def row(run: Run) -> dict[str, Any]:
@@ -123,10 +178,14 @@ def row(run: Run) -> dict[str, Any]:
     facts = {
         "name": info["run_id"],
         "display_name": info.get("run_name") or info["run_id"],
-        "status": info["status"],
+        "status": _status(info),
     }
     prefixed = {f"params.{key}": value for key, value in params(run).items()}
     return {**facts, **prefixed, **metrics(run), **facts}  # a metric may be called name
+
+
+def _status(info: dict[str, Any]) -> str:
+    return "DELETED" if info.get("lifecycle_stage") == "deleted" else str(info["status"])
 
 
 def frame(found: Iterable[Run]) -> pd.DataFrame:
@@ -159,7 +218,7 @@ def _info(run: Run) -> dict[str, Any]:
     return {
         "name": info["run_id"],
         "display_name": info.get("run_name") or info["run_id"],
-        "status": info["status"],
+        "status": _status(info),
         "start_time": start or None,
         "duration": (end - start) / 1000 if start and end else None,
         "user": info.get("user_id") or tags.get("mlflow.user", ""),
@@ -172,7 +231,11 @@ def _tags(run: Run) -> dict[str, str]:
 
 
 def _user_tags(run: Run) -> dict[str, str]:
-    return {key: value for key, value in _tags(run).items() if not key.startswith(OWN_TAGS)}
+    return {
+        key: value
+        for key, value in _tags(run).items()
+        if not key.startswith(OWN_TAGS) and key not in HIDDEN_TAGS
+    }
 
 
 def _columns(prefix: str, records: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -144,6 +144,179 @@ def test_a_parameter_and_a_metric_may_have_one_name(alone):
     assert "params.rate" in repr(found)
 
 
+@pytest.fixture(scope="module")
+def logged():
+    """Runs logged straight to the tracking server: name of an experiment → ids, made once."""
+    return {}
+
+
+@pytest.fixture
+def log(aml, logged):
+    """Log runs of an experiment: for each its display name, parameters and metrics."""
+    from mlflow import MlflowClient
+
+    from aml_magics import session
+
+    def make(experiment, runs, tags=None):
+        if experiment not in logged:
+            client = MlflowClient(session.current().tracking_uri)
+            place = client.create_experiment(experiment)
+            logged[experiment] = [_log(client, place, *run, tags or {}) for run in runs]
+        return logged[experiment]
+
+    return make
+
+
+def _log(client, place, name, params, metrics, tags):
+    from mlflow.entities import Metric, Param, RunTag
+
+    run = client.create_run(place, run_name=name).info.run_id
+    client.log_batch(
+        run,
+        [Metric(key, value, 0, 0) for key, value in metrics.items()],
+        [Param(key, str(value)) for key, value in params.items()],
+        [RunTag(key, value) for key, value in tags.items()],
+    )
+    client.set_terminated(run)
+    return run
+
+
+def test_all_runs_of_an_experiment_are_compared(aml, log):
+    ids = log("many", [(f"m{n}", {"n": n}, {"auc": n % 59 / 100}) for n in range(120)])
+
+    assert len(aml("runs many")) == 120
+    assert aml("compare --experiment many").rows[0]["auc"] == 0.58
+    part = aml("compare --experiment many --max-results 50")
+    assert repr(part).startswith("the newest 50 of more runs by auc")
+    assert {row["name"] for row in part.rows} == set(ids[70:])
+    shown = repr(aml("compare --experiment many"))
+    assert "120 runs" in shown and ".df has all" in shown and len(shown.splitlines()) == 102
+
+
+MIXED = (
+    ("m-a", {"C": 1, "kind": "x"}, {"auc": 0.5, "time": 3.0}),
+    ("m-b", {"C": 2, "kind": "y"}, {"auc": 0.9, "time": 9.0}),
+    ("m-c", {"C": 4, "kind": "x"}, {"other": 1.0}),
+    ("m-d", {"C": 8, "kind": "y"}, {"auc": float("nan")}),
+)
+
+
+def test_runs_without_the_metric_come_last(aml, log):
+    ids = log("mixed", MIXED)
+    shown = aml("compare --experiment mixed --metric auc")
+
+    assert shown.best == ids[1]
+    assert [row["display_name"] for row in shown.rows][:2] == ["m-b", "m-a"]
+    assert len(shown.rows) == 4
+    assert "NaN" in repr(shown)
+    assert len(aml(f"compare {ids[0]} {ids[2]} --metric auc").rows) == 2
+    assert len(aml("compare --experiment mixed --metric auc --top 2").rows) == 2
+
+
+def test_each_metric_marks_its_own_best(aml, log):
+    ids = log("mixed", MIXED)
+    shown = aml("compare --experiment mixed --metric auc,time")
+
+    assert shown.metrics == ["auc", "time"]
+    assert shown._bests() == {"auc": ids[1], "time": ids[0]}
+
+
+def test_runs_without_metrics_are_compared_by_parameters(aml, log, capsys):
+    log("bare", [("a", {"C": 1}, {}), ("b", {"C": 2}, {})])
+    shown = aml("compare --experiment bare")
+    shown._ipython_display_()
+
+    assert (shown.best, shown.metric, shown.pictures()) == ("", "", [])
+    assert "2 runs, which have logged no metric" in repr(shown)
+    assert list(shown.table.columns) == ["run", "display name", "C"]
+
+
+def test_a_name_is_a_run_by_id_or_as_it_is_called_or_an_experiment(aml, log, fails, shell):
+    ids = log("mixed", MIXED)
+    shell.user_ns["df"] = aml("runs mixed").query("`params.kind` == 'x'")
+
+    assert [row["name"] for row in aml("compare m-a m-b --metric auc").rows] == [ids[1], ids[0]]
+    assert len(aml("compare mixed --metric auc").rows) == 4
+    assert {row["display_name"] for row in aml("compare $df").rows} == {"m-a", "m-c"}
+    log("twins", [("twin", {}, {"m": 1.0}), ("twin", {}, {"m": 2.0})])
+    assert "several runs are called 'twin'" in str(fails("compare twin"))
+    assert "did you mean 'mixed'" in fails("compare --experiment mixd").hint
+    assert "did you mean 'mixed'" in fails("compare mixd").hint
+
+
+def test_a_baseline_is_what_the_others_differ_from(aml, log):
+    ids = log("mixed", MIXED)
+    shown = aml("compare m-a m-b --metric auc --baseline m-a")
+
+    assert shown.view.baseline == ids[0]
+    assert "0.9 ★ best (+0.4)" in repr(shown) and "against m-a" in repr(shown)
+
+
+def test_runs_are_grouped_by_a_parameter(aml, log):
+    log("mixed", MIXED)
+    text = repr(aml("compare --experiment mixed --metric auc --group-by kind"))
+    heads = [line.split()[:3] for line in text.splitlines() if "means" in line]
+
+    assert heads == [["kind", "=", "y"], ["kind", "=", "x"]]
+    assert "2 runs, means" in text
+
+
+def test_what_a_sweep_has_chosen_is_a_parameter(aml, log):
+    log("chosen", [("trial", {"C": 1}, {"m": 1.0})], {"hyperparameters": '{"depth": 3}'})
+    table = aml("runs chosen")
+
+    assert table["params.depth"].tolist() == [3] and not table.filter(like="tags.").columns.size
+    assert "depth" in aml("compare --experiment chosen --all").table
+
+
+def test_a_deleted_run_says_so(aml, log):
+    from mlflow import MlflowClient
+
+    from aml_magics import session
+
+    ids = log("gone", [("a", {}, {"m": 1.0}), ("b", {}, {"m": 2.0})])
+    MlflowClient(session.current().tracking_uri).delete_run(ids[0])
+    assert "DELETED" in repr(aml(f"compare {' '.join(ids)}"))
+
+
+WILD = (
+    ("huge", {}, {"m": 1e300}),
+    ("none", {}, {"m": float("nan")}),
+    ("below", {}, {"m": float("-inf")}),
+    ("模型", {}, {"m": -1.0}),
+)
+
+
+@pytest.mark.parametrize("flags", ["", "--log"])
+def test_wild_values_are_drawn_without_a_warning(aml, log, flags, recwarn):
+    log("wild", WILD)
+    shown = aml(f"compare --experiment wild {flags}")
+
+    assert all(image.startswith(b"\x89PNG") for _, image in shown.pictures())
+    assert "-∞" in repr(shown) and not recwarn.list
+
+
+def test_a_picture_of_many_parameters_is_small(aml, log):
+    import random
+
+    def params():
+        return {f"parameter_{n}": random.random() for n in range(15)}
+
+    log("wide", [(f"w{n}", params(), {"auc": n / 100}) for n in range(100)])
+    pictures = dict(aml("compare --experiment wide").pictures())
+    (text,) = [text for text in pictures if text.startswith("Parallel")]
+    assert "not drawn: parameter_12, parameter_13, parameter_14" in text
+    assert len(pictures[text]) < 250_000
+
+
+def test_an_interrupted_command_says_so(fails, monkeypatch):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.searches, "find", interrupted)
+    assert "'compare' was interrupted" in str(fails("compare --experiment trees"))
+
+
 LOOKS = ("", "--smooth 0.6 --log --x time", "--x relative")
 
 
@@ -206,6 +379,13 @@ WRONG = {
     "runs trees --top 3": (BadCommand, "--by"),
     'runs trees --filter "auc >"': (Refused, "filter"),
     "runs nothing": (NotFound, "nothing"),
+    'compare --experiment trees --filter "val_loss < 1"': (BadCommand, "metrics.NAME"),
+    'compare --experiment trees --filter "metrics.val_loss < 0"': (NotFound, "match"),
+    "compare one --experiment trees": (BadCommand, "either"),
+    "compare one --filter x": (BadCommand, "--experiment"),
+    "compare --experiment trees --metric val_los": (NotFound, "did you mean 'val_loss'?"),
+    "compare --experiment trees --baseline none": (NotFound, "--baseline"),
+    "compare --experiment trees --group-by epoch": (NotFound, "did you mean 'epochs'?"),
 }
 
 
