@@ -8,6 +8,7 @@ share. ``place`` is where a verb looks instead of the session's workspace: ``reg
 from __future__ import annotations
 
 import io
+import json
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Changes = dict[str, Any]  # by dotted path
 # Verbs of the SDK for ours: the first that a kind's operations have.
+TEXTS = frozenset(("tags", "properties", "environment_variables"))  # whose values are all text
 CREATE = ("create_or_update", "create")
 UPDATE = ("update", *CREATE)
 
@@ -145,6 +147,7 @@ def update(
     overrides: list[str] | None = None,
     tags: list[str] | None = None,
     traffic: list[str] | None = None,
+    mirror_traffic: list[str] | None = None,
     defaults: list[str] | None = None,
     no_wait: bool = False,
     registry_name: str = "",
@@ -155,8 +158,9 @@ def update(
     changes: Changes = {**fields, **documents.assignments(overrides, "--set")}
     changes |= documents.below("tags", documents.assignments(tags, "--tags"))
     changes |= documents.below("defaults", documents.assignments(defaults, "--defaults"))
-    shares = [word for words in traffic or [] for word in words.split()]
-    changes |= documents.below("traffic", percentages(shares))
+    for field, said in (("traffic", traffic), ("mirror_traffic", mirror_traffic)):
+        shares = [word for words in said or [] for word in words.split()]
+        changes |= documents.below(field, percentages(shares, f"--{field.replace('_', '-')}"))
     if not (name and changes) and not file:
         raise BadCommand(
             "nothing to change", hint=f"%aml {kind} update -n {name or 'NAME'} --set FIELD=VALUE"
@@ -212,6 +216,8 @@ def delete(
     more |= {"delete_dependent_resources": all_resources} if KINDS[kind].owns else {}
     more |= {"permanently_delete": True} if permanently_delete else {}
     with client.calling(session, _listing(kind)) as ml:
+        if hasattr(getattr(ml, KINDS[kind].operations), "get"):  # of nothing, Azure deletes it too
+            find(ml, kind, name, endpoint_name=endpoint_name)
         run(getattr(ml, KINDS[kind].operations), ("delete",), no_wait, name=name, **more)
     return Done(f"{'deleting' if no_wait else 'deleted'} {kind} {name}")
 
@@ -238,7 +244,9 @@ def find(
 
 
 def named(text: str) -> tuple[str, str, str]:
-    """Name, version and label of ``[azureml:]NAME[:VERSION|@LABEL]``."""
+    """Name, version and label of ``[azureml:]NAME[:VERSION|@LABEL]`` or MLflow's URI of a model."""
+    if text.startswith("models:/"):
+        text = text.removeprefix("models:/").replace("/", ":")
     text = text.removeprefix("azureml:")
     name, _, label = text.partition("@")
     name, _, version = name.partition(":")
@@ -263,7 +271,7 @@ def run(operations: Any, verbs: tuple[str, ...], no_wait: bool, *args: Any, **op
     """
     for verb in verbs:
         if begin := getattr(operations, f"begin_{verb}", None):
-            poller = begin(*args, **options)
+            poller = client.begun(begin, *args, **options)
             return None if no_wait else poller.result()
         if direct := getattr(operations, verb, None):
             return direct(*args, **options)
@@ -322,17 +330,39 @@ def _assign(entity: Any, path: str, value: Any) -> None:
     *parents, leaf = documents.steps(path)
     node = entity
     for parent in parents:
-        node = node[parent] if isinstance(node, dict) else getattr(node, parent)
+        node = node[parent] if isinstance(node, dict) else _part(node, parent)
     if isinstance(node, dict):
-        node[leaf] = value
+        node[leaf] = value if parents[0] in TEXTS else _like(node.get(leaf), value)
     elif not hasattr(node, leaf):
         raise BadCommand(f"no field '{path}'", hint="--set FIELD=VALUE, as in its YAML")
     else:
         try:
-            setattr(node, leaf, value)
+            setattr(node, leaf, _like(getattr(node, leaf), value))
         except AttributeError:
             hint = "create it anew, with -f and its YAML"
             raise BadCommand(f"'{path}' is not changed once it is there", hint) from None
+
+
+def _part(node: Any, name: str) -> Any:
+    """A part of an entity to set fields of; what holds shares, tags and such is made when none."""
+    found = getattr(node, name, None)
+    if found is None and name in {*TEXTS, "traffic", "mirror_traffic", "defaults"}:
+        found = {}
+        setattr(node, name, found)
+    if found is None:
+        raise BadCommand(f"no field '{name}' with parts", hint="--set FIELD=VALUE, as in its YAML")
+    return found
+
+
+def _like(now: Any, value: Any) -> Any:
+    """Text as the number or switch that it says, unless the field is text now."""
+    if not isinstance(value, str) or isinstance(now, str):
+        return value
+    try:
+        said = json.loads(value.lower() if value in {"True", "False"} else value)
+    except ValueError:
+        return value
+    return said if isinstance(said, (int, float)) else value
 
 
 def percentages(words: list[str], flag: str = "--traffic") -> dict[str, int]:

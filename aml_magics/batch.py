@@ -119,12 +119,13 @@ def deploy(
         raise BadInput(told, hint="%aml batch-deployment create -f, with its scoring script")
     name = endpoint or f"{deploying.default_name(registered.name)[:26]}-batch"
     deploying.check_name(name)
+    deploying.check_name(deployment, "deployment")
     entities = client.sdk().entities
     with client.calling(session) as ml:
         if name not in {one.name for one in ml.batch_endpoints.list()}:
             tell(f"batch endpoint {name} …\n")
             made = entities.BatchEndpoint(name=name)
-            ml.batch_endpoints.begin_create_or_update(made).result()
+            client.begun(ml.batch_endpoints.begin_create_or_update, made).result()
         tell(f"deployment {deployment} of {registered.name}:{registered.version} …\n")
         made = entities.ModelBatchDeployment(
             name=deployment,
@@ -134,7 +135,7 @@ def deploy(
             resources=entities.ResourceConfiguration(instance_count=instance_count),
             settings=entities.ModelBatchDeploymentSettings(mini_batch_size=mini_batch_size),
         )
-        ml.batch_deployments.begin_create_or_update(made).result()
+        client.begun(ml.batch_deployments.begin_create_or_update, made).result()
         current = ml.batch_endpoints.get(name)
         current.defaults = {"deployment_name": deployment}
         ml.batch_endpoints.begin_create_or_update(current).result()
@@ -147,26 +148,39 @@ def score(
     *,
     tell: jobs.Tell,
     endpoint: str,
-    path: str,
+    path: str | pd.DataFrame,
     deployment: str = "",
     no_wait: bool = False,
 ) -> jobs.Job | pd.DataFrame:
-    """Have a batch endpoint score a file, a folder or an asset, and read what it says.
+    """Have a batch endpoint score a file, a folder, an asset or a table, and read what it says.
 
     Returns: the predictions, a row each, with ``row``, ``prediction`` and ``file``; the job's name
         is in ``.attrs["job"]``. The job itself with ``no_wait``.
     Raises: NotFound: no such endpoint. JobFailed: the job ended otherwise than completed.
         Detached: the wait was interrupted.
     """
-    job = invoke(
-        session,
-        tell=tell,
-        name=endpoint,
-        deployment_name=deployment,
-        input=path,
-        no_wait=no_wait,
-    )
-    return job if no_wait else predictions(session, job.name)
+    with tempfile.TemporaryDirectory() as folder:
+        job = invoke(
+            session,
+            tell=tell,
+            name=endpoint,
+            deployment_name=deployment,
+            input=_file(path, Path(folder)),
+            no_wait=True,  # what it scores is on the workspace by then
+        )
+    if no_wait:
+        return job
+    jobs.follow(session, job.name, tell)
+    return predictions(session, job.name)
+
+
+def _file(value: Any, folder: Path) -> str:
+    """A path as it is; the path of a table that is written as CSV."""
+    if not hasattr(value, "to_csv"):
+        return str(value)
+    file = folder / "table.csv"
+    value.to_csv(file, index=False)
+    return str(file)
 
 
 def predictions(session: Session, job: str) -> pd.DataFrame:
@@ -183,7 +197,11 @@ def predictions(session: Session, job: str) -> pd.DataFrame:
         if not files:
             shown = f"%aml job download {job} --output-name score"
             raise BadInput(f"job {job} has no {RESULT}", hint=shown)
-        table = pd.concat(pd.read_csv(file, header=None) for file in files)
+        filled = [file for file in files if file.stat().st_size]
+        if not filled:
+            told = f"job {job} has scored no row: a file may have columns that the model lacks"
+            raise BadInput(told, hint=f"%aml job stream {job}")
+        table = pd.concat(pd.read_csv(file, header=None) for file in filled)
     if len(table.columns) == len(COLUMNS):
         table.columns = pd.Index(COLUMNS)
     table.attrs["job"] = job

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 
 from aml_magics import __version__, validation
@@ -64,6 +64,22 @@ def loader(name: str) -> Any:
     """A `load_…` function of the SDK, which does not export all of them at its top."""
     functions = sdk() if hasattr(sdk(), name) else _imported("azure.ai.ml.entities._load_functions")
     return getattr(functions, name)
+
+
+def begun(begin: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """The poller of what takes long, which prints no dots, also after nobody waits for it."""
+    from azure.ai.ml._utils._azureml_polling import AzureMLPolling
+    from azure.mgmt.core.polling.arm_polling import ARMPolling
+
+    dotted = AzureMLPolling.update_status
+    AzureMLPolling.update_status = ARMPolling.update_status  # its first look may be under way
+    try:
+        poller = begin(*args, **options)
+        method = poller.polling_method()
+        method.update_status = MethodType(ARMPolling.update_status, method)
+        return poller
+    finally:
+        AzureMLPolling.update_status = dotted
 
 
 def _imported(name: str) -> ModuleType:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from aml_magics.errors import NotSupported
 from aml_magics.kinds import ACTIONS, KINDS
-from aml_magics.settings import SETTINGS
 
 
 class Flag(NamedTuple):
@@ -58,20 +57,23 @@ _SWITCHES = frozenset(
         *("--stream", "--web", "--yes"),
     )
 )
-_MANY = frozenset({"--set", "--add", "--remove", "--tags", "--traffic", "--defaults"})
+_MANY = frozenset(
+    {"--set", "--add", "--remove", "--tags", "--traffic", "--mirror-traffic", "--defaults"}
+)
 INTEGERS = frozenset(
     (
         *("--max-results", "--top", "--lines", "--instance-count"),
         *("--rows", "--concurrency", "--mini-batch-size", "--minutes"),
     )
 )
+MANY_WORDS = {"names+": "RUN …", "shares+": "DEPLOYMENT=PERCENT …"}  # in a line to type
 WORKSPACE_FLAGS = frozenset({"--resource-group", "--workspace-name"})
 
 _NOT_HERE = frozenset(  # understood by no function here yet, whatever the command
     (
         *("--populate-secrets", "--local", "--local-enable-gpu", "--vscode-debug", "--web"),
         *("--add", "--remove", "--force-string", "--datastore", "--package-model"),
-        *("--skip-script-validation", "--mirror-traffic", "--subnet", "--vnet-name"),
+        *("--skip-script-validation", "--subnet", "--vnet-name"),
         *("--admin-username", "--admin-password", "--ssh-key-value", "--identity-type"),
         *("--user-assigned-identities", "--user-object-id", "--user-tenant-id"),
         *("--enable-node-public-ip", "--ssh-public-access-enabled"),
@@ -113,14 +115,15 @@ OWN = (
         "register",
         "models:register",
         "source=",
-        "--name|-n --artifact --description --tags+ --alias --allow-no-signature!",
+        "--name|-n --artifact --description --tags|--tag+ --alias --allow-no-signature!",
         "Register the MLflow model that a job has logged, or a model in a file or folder.",
     ),
     (
         "deploy",
         "deploying:deploy",
         "model",
-        "--endpoint|-e --deployment|-d --traffic --instance-type|-t --instance-count|-c "
+        "--endpoint|-e --deployment|-d --traffic --instance-type|-t "
+        "--instance-count|--instances|-c "
         "--env-var+ --code --scoring-script --environment --no-wait! --dry-run!",
         "Deploy a registered model to an online endpoint.",
     ),
@@ -128,7 +131,7 @@ OWN = (
         "traffic",
         "traffic:traffic",
         "endpoint shares+",
-        "--mirror+",
+        "--mirror",
         "Share an endpoint's traffic among its deployments: traffic E blue=90 green=10.",
     ),
     ("rollback", "traffic:rollback", "endpoint", "", "Return to the traffic before the last."),
@@ -138,6 +141,14 @@ OWN = (
         "endpoint value=",
         "--deployment|-d",
         "Ask an online endpoint for predictions: a DataFrame, list, dict, JSON or CSV file.",
+    ),
+    ("endpoint list", "endpoints:list_", "", "--max-results|-r", "List the online endpoints."),
+    (
+        "endpoint invoke",
+        "endpoints:invoke",
+        "endpoint value=",
+        "--deployment|-d",
+        "Ask an online endpoint for predictions, as %aml invoke does.",
     ),
     (
         "endpoint show",
@@ -184,7 +195,7 @@ OWN = (
     (
         "batch invoke",
         "batch:score",
-        "endpoint path",
+        "endpoint path=",
         "--deployment|-d --no-wait!",
         "Score a file, folder or asset by a batch endpoint, and show the predictions.",
     ),
@@ -212,6 +223,8 @@ HERE = {
     "job validate": ("submit:validate", ""),
     "job create": ("submit:create", f"--no-wait! {_CELL_FLAGS}"),
     "model download": ("models:download", ""),
+    "model show": ("models:show", ""),
+    "model list": ("models:list_", ""),
     "batch-endpoint invoke": ("batch:invoke", "--no-wait!"),
     "online-endpoint invoke": ("endpoints:invoke_file", ""),
     "online-endpoint get-credentials": ("endpoints:get_credentials", ""),
@@ -343,66 +356,11 @@ def verbs(group: str) -> list[str]:
 
 def usage(command: Command) -> str:
     """The line to type, with what must be given."""
-    words = " ".join(w.rstrip("+=").replace("_", "-").upper() for w in command.words)
+    words = " ".join(
+        MANY_WORDS.get(w, w.rstrip("+=").replace("_", "-").upper()) for w in command.words
+    )
     named = {word.rstrip("+=") for word in command.words}
     flags = " ".join(
         f"{f.names[-1]} {f.key.upper()}" for f in command.flags if f.required and f.key not in named
     )
     return " ".join(f"%aml {command.name} {words} {flags}".split())
-
-
-def help_text(name: str = "") -> str:
-    """Help for a command, a group, ``settings``, or everything when there is no name."""
-    if name in commands():
-        return _command_help(commands()[name])
-    if verbs(name):
-        rows = [commands()[f"{name} {verb}"] for verb in verbs(name)]
-        return "\n".join([f"%aml {name} VERB", "", *_listing(rows)])
-    if name == "settings":
-        return "\n".join(
-            f"{row.variable}={row.default}\n    {row.help}" for row in SETTINGS.values()
-        )
-    here = [c for c in commands().values() if c.target and " " not in c.name]
-    names = ", ".join(groups())
-    return "\n".join(
-        [
-            "%aml COMMAND … | %%aml job … above a Python or YAML cell",
-            "%%aml sweep … or %%aml pipeline … above the YAML of one",
-            "",
-            *_listing(here),
-            "",
-            f"groups, as of az ml: {names}",
-            "more: %aml GROUP --help, %aml GROUP VERB --help, %aml help settings",
-        ]
-    )
-
-
-def _listing(rows: list[Command]) -> list[str]:
-    width = max(len(row.name) for row in rows)
-    return [
-        f"  {row.name:<{width}}  {row.summary}{'' if row.target else '  (az ml only)'}"
-        for row in rows
-    ]
-
-
-def _command_help(command: Command) -> str:
-    mine = flags_of(command)
-    taken = {name for flag in mine for name in flag.names}
-    shared = [
-        flag._replace(names=tuple(name for name in flag.names if name not in taken))
-        for flag in parse_flags(SHARED)
-    ]
-    flags = [
-        f"  {', '.join(flag.names)}{_value(flag)}{'  (required)' if flag.required else ''}"
-        for flag in (*mine, *shared)
-    ]
-    missing = [] if command.target else ["", f"Not available here yet: az ml {command.name} …"]
-    examples = EXAMPLES.get(command.name, ())
-    more = ["", "examples:", *(f"  {line}" for line in examples)] if examples else []
-    return "\n".join([usage(command), "", command.summary, *missing, "", *flags, *more])
-
-
-def _value(flag: Flag) -> str:
-    if flag.choices:
-        return f" {{{','.join(flag.choices)}}}"
-    return {"value": " VALUE", "many": " VALUE …"}.get(flag.kind, "")

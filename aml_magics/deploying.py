@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -57,12 +58,16 @@ class Plan(NamedTuple):
     after: traffic.Shares
     fields: dict[str, Any]  # of the deployment, as its YAML has them
     percent: int | None  # asked for
+    existing: Any = None  # the SDK's deployment that is changed
+    failed: frozenset[str] = frozenset()  # deployments that cannot have traffic
 
     def shares(self, now: traffic.Shares) -> traffic.Shares:
         """Shares to set on those of now, which others may have moved since it was planned."""
+        name = self.fields["name"]
+        live = {key: share for key, share in now.items() if key not in self.failed or key == name}
         if self.percent is not None:
-            return traffic.with_share(now, self.fields["name"], self.percent)
-        return now if any(now.values()) else {self.fields["name"]: 100}
+            return traffic.with_share(live, name, self.percent)
+        return now if any(live.values()) else {name: 100}
 
 
 def deploy(
@@ -74,7 +79,7 @@ def deploy(
     deployment: str = DEFAULT_DEPLOYMENT,
     traffic: list[str] | None = None,
     instance_type: str = "",
-    instance_count: int = 1,
+    instance_count: int | None = None,
     env_var: list[str] | None = None,
     code: str = "",
     scoring_script: str = "",
@@ -85,10 +90,12 @@ def deploy(
     """Deploy a model to an online endpoint, either of which is made or changed.
 
     The endpoint's first deployment gets all of its traffic when it has answered the model's own
-    input example; later ones get none, or `traffic` percent of it.
+    input example; later ones get none, or `traffic` percent of it. Of a deployment that is there,
+    what is not given stays as it is.
 
     Args:
-        model: ``NAME``, ``NAME:VERSION``, ``NAME@ALIAS`` or ``NAME@latest``.
+        model: ``NAME``, ``NAME:VERSION``, ``NAME@ALIAS``, ``NAME@latest`` or MLflow's
+        ``models:/NAME/VERSION``.
         endpoint: named like the model when left out. env_var: ``NAME=VALUE`` words.
         code, scoring_script, environment: what serves a model that is not MLflow's.
         dry_run: only say what would be done, as YAML.
@@ -97,16 +104,18 @@ def deploy(
     """
     with client.calling(session, hint="%aml model list") as ml:
         registered = find(ml, "model", models.versioned(session, model))
-    fields: dict[str, Any] = {
+    given: dict[str, Any] = {
         "name": deployment,
         "endpoint_name": endpoint or default_name(registered.name),
         "model": f"azureml:{registered.name}:{registered.version}",
-        "instance_type": instance_type or settings.get("instance_type"),
+        "instance_type": instance_type,
         "instance_count": instance_count,
         "environment_variables": documents.assignments(env_var, "--env-var"),
-        **_script(registered, code, scoring_script, environment),
+        **_script(code, scoring_script, environment),
     }
-    plan = _plan(session, fields, traffic)
+    _check(session, given)
+    plan = _plan(session, given, traffic)
+    _check_served(registered, plan.fields)
     if dry_run:
         return Text(_documents(plan))
     tell(f"model {registered.name}:{registered.version}\n")
@@ -114,8 +123,7 @@ def deploy(
         _step(tell, f"endpoint {plan.endpoint}", lambda: _make_endpoint(session, plan, tell))
     if no_wait:
         _make_deployment(session, plan, None)
-        line = f"%aml traffic {plan.endpoint} {deployment}=100"
-        return Done(f"deploying {deployment} to {plan.endpoint}; when it is ready: {line}")
+        return Done(f"deploying {deployment} to {plan.endpoint}; when it is ready: {_then(plan)}")
     _step(tell, f"deployment {deployment}", lambda: _make_deployment(session, plan, tell))
     lines = endpoints.last_lines(session, plan.endpoint, deployment)
     for warned in filter(None, map(WARNED.search, lines)):
@@ -123,9 +131,22 @@ def deploy(
     if plan.after.get(deployment):
         _ask(session, tell, plan, registered)
     made = _share(session, plan)
-    if plan.is_new:
-        tell(f"delete it: %aml endpoint delete {plan.endpoint} --yes\n")
+    if not plan.existing:
+        tell(f"delete it: {_deletion(plan)}\n")
     return made
+
+
+def _then(plan: Plan) -> str:
+    """What to type when a deployment that was not waited for is ready."""
+    if plan.after == plan.before:
+        return f"%aml endpoint show {plan.endpoint}"
+    return f"%aml traffic {plan.endpoint} {traffic.said(plan.after)}"
+
+
+def _deletion(plan: Plan) -> str:
+    if plan.is_new:
+        return f"%aml endpoint delete {plan.endpoint} --yes"
+    return f"%aml online-deployment delete -n {plan.fields['name']} -e {plan.endpoint} --yes"
 
 
 def default_name(model: str) -> str:
@@ -136,14 +157,14 @@ def default_name(model: str) -> str:
     return text[: NAME_LENGTHS[-1]].rstrip("-")
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, what: str = "endpoint") -> None:
     """Refuse what Azure would: 3 to 32 letters, digits and hyphens, a letter first.
 
-    Raises: BadInput: it cannot be an endpoint's name.
+    Raises: BadInput: it cannot be the name of an endpoint or a deployment.
     """
     if len(name) not in NAME_LENGTHS or not ENDPOINT_NAME.fullmatch(name):
         rule = "3 to 32 letters, digits and single hyphens, a letter first"
-        raise BadInput(f"'{name}' cannot be the name of an endpoint: {rule}", "--endpoint NAME")
+        raise BadInput(f"'{name}' cannot be the name of the {what}: {rule}", f"--{what} NAME")
 
 
 def cause(text: str) -> str:
@@ -154,17 +175,45 @@ def cause(text: str) -> str:
     return ""
 
 
-def _script(model: Any, code: str, scoring_script: str, environment: str) -> dict[str, Any]:
+def _script(code: str, scoring_script: str, environment: str) -> dict[str, Any]:
     """The fields of a deployment that say what serves its model."""
     if bool(code) != bool(scoring_script):
         raise BadCommand("--code and --scoring-script go together", "--code DIR --scoring-script F")
-    if not code and str(model.type) != "mlflow_model":
-        told = f"{model.name}:{model.version} is no MLflow model: it needs a scoring script"
-        raise BadInput(told, hint="--code DIR --scoring-script score.py --environment NAME@latest")
     fields: dict[str, Any] = {"environment": _asset(environment)} if environment else {}
     if code:
         fields["code_configuration"] = {"code": code, "scoring_script": scoring_script}
     return fields
+
+
+def _check(session: Session, given: dict[str, Any]) -> None:
+    """Refuse what cannot become a deployment, before its endpoint is made.
+
+    Raises: BadInput: a name, a count, a folder or a script. NotFound: no such environment.
+    """
+    check_name(given["endpoint_name"])
+    check_name(given["name"], "deployment")
+    if given["instance_count"] == 0:
+        raise BadInput("a deployment has 1 instance or more", "--instance-count 1")
+    if script := given.get("code_configuration"):
+        _check_script(Path(script["code"]).expanduser(), script["scoring_script"])
+    name, version, label = named(given.get("environment", ""))
+    if name and not given["environment"].startswith("azureml://"):
+        with client.calling(session, hint="%aml environment list") as ml:
+            find(ml, "environment", name, version, label=label)
+
+
+def _check_script(folder: Path, script: str) -> None:
+    if not folder.is_dir():
+        raise BadInput(f"--code: there is no folder {folder}", "the folder with the script")
+    if not (folder / script).is_file():
+        known = ", ".join(sorted(path.name for path in folder.glob("*.py"))) or "no Python file"
+        raise BadInput(f"--scoring-script: {folder} has no {script}", f"it has {known}")
+
+
+def _check_served(model: Any, fields: dict[str, Any]) -> None:
+    if "code_configuration" not in fields and str(model.type) != "mlflow_model":
+        told = f"{model.name}:{model.version} is no MLflow model: it needs a scoring script"
+        raise BadInput(told, hint="--code DIR --scoring-script score.py --environment NAME@latest")
 
 
 def _asset(text: str) -> str:
@@ -175,21 +224,42 @@ def _asset(text: str) -> str:
     return f"azureml:{name}" + (f":{version}" if version else f"@{label}")
 
 
-def _plan(session: Session, fields: dict[str, Any], asked: list[str] | None) -> Plan:
+def _plan(session: Session, given: dict[str, Any], asked: list[str] | None) -> Plan:
     """Compare what is wanted with what is there.
 
-    Raises: BadInput: the endpoint's name is not valid. BadCommand: the share is none.
+    Raises: BadCommand: the share is none.
     """
-    name = fields["endpoint_name"]
-    check_name(name)
+    name = given["endpoint_name"]
     try:
         with client.calling(session) as ml:
             before, is_new = dict(ml.online_endpoints.get(name).traffic or {}), False
+            there = {one.name: one for one in ml.online_deployments.list(name)}
     except NotFound:
-        before, is_new = {}, True
-    given = {key: value for key, value in fields.items() if value}
-    plan = Plan(name, is_new, before, before, given, _percent(asked) if asked else None)
+        before, is_new, there = {}, True, {}
+    existing = there.get(given["name"])
+    failed = frozenset(key for key, one in there.items() if traffic.has_failed(one))
+    percent = _percent(asked) if asked else None
+    plan = Plan(name, is_new, before, before, _fields(given, existing), percent, existing, failed)
     return plan._replace(after=plan.shares(before))
+
+
+def _fields(given: dict[str, Any], existing: Any) -> dict[str, Any]:
+    """The fields of a deployment: those given, else those it has, else the usual ones."""
+    usual = {"instance_type": settings.get("instance_type"), "instance_count": 1}
+    had = {key: getattr(existing, key, None) for key in (*usual, "environment")}
+    variables = {
+        **(getattr(existing, "environment_variables", None) or {}),
+        **given["environment_variables"],
+    }
+    if script := getattr(existing, "code_configuration", None):
+        had["code_configuration"] = {
+            "code": str(script.code),
+            "scoring_script": str(script.scoring_script),
+        }
+    parts = ({**given, "environment_variables": variables}, had, usual)
+    keys = dict.fromkeys(key for part in parts for key in part)
+    found = {key: next((part[key] for part in parts if part.get(key)), None) for key in keys}
+    return {key: value for key, value in found.items() if value}
 
 
 def _percent(words: list[str]) -> int:
@@ -202,7 +272,8 @@ def _documents(plan: Plan) -> str:
     """The YAML that `az ml` would take, and what becomes of the traffic."""
     made = [{"name": plan.endpoint, "auth_mode": "key"}] if plan.is_new else []
     shown = yaml.safe_dump_all([*made, plan.fields], sort_keys=False)
-    return f"{shown.rstrip()}\n# traffic: {plan.before or 'none'} → {plan.after}"
+    before, after = (traffic.said(shares) or "none" for shares in (plan.before, plan.after))
+    return f"{shown.rstrip()}\n# traffic: {before} → {after}"
 
 
 def _step(tell: Tell, what: str, do: Callable[[], None]) -> None:
@@ -215,19 +286,15 @@ def _step(tell: Tell, what: str, do: Callable[[], None]) -> None:
 def _make_endpoint(session: Session, plan: Plan, tell: Tell) -> None:
     with client.calling(session, hint="names are taken per region: --endpoint NAME") as ml:
         made = client.sdk().entities.ManagedOnlineEndpoint(name=plan.endpoint, auth_mode="key")
-        _wait(ml.online_endpoints.begin_create_or_update(made), tell, plan)
+        _wait(client.begun(ml.online_endpoints.begin_create_or_update, made), tell, plan)
 
 
 def _make_deployment(session: Session, plan: Plan, tell: Tell | None) -> None:
     """Make or change it, and wait until it is ready if there is somebody to tell."""
-    entities = client.sdk().entities
-    fields = dict(plan.fields)
-    if code := fields.pop("code_configuration", None):
-        fields["code_configuration"] = entities.CodeConfiguration(**code)
+    session.cache.pop(f"endpoint {plan.endpoint}", None)  # what serves it may be another now
     try:
         with client.calling(session) as ml:
-            made = entities.ManagedOnlineDeployment(**fields)
-            poller = ml.online_deployments.begin_create_or_update(made)
+            poller = client.begun(ml.online_deployments.begin_create_or_update, _entity(plan))
             if tell:
                 _wait(poller, tell, plan)
     except Detached:
@@ -236,6 +303,19 @@ def _make_deployment(session: Session, plan: Plan, tell: Tell | None) -> None:
         if tell:
             tell("failed\n")
         raise _failed(session, plan, str(error)) from error
+
+
+def _entity(plan: Plan) -> Any:
+    """The SDK's deployment; one that is there keeps what has no flag, such as its probes."""
+    entities = client.sdk().entities
+    fields = dict(plan.fields)
+    if code := fields.pop("code_configuration", None):
+        fields["code_configuration"] = entities.CodeConfiguration(**code)
+    if plan.existing is None:
+        return entities.ManagedOnlineDeployment(**fields)
+    for key, value in fields.items():
+        setattr(plan.existing, key, value)
+    return plan.existing
 
 
 def _wait(poller: Any, tell: Tell, plan: Plan) -> None:
@@ -256,15 +336,28 @@ def _wait(poller: Any, tell: Tell, plan: Plan) -> None:
 
 
 def _failed(session: Session, plan: Plan, message: str) -> DeploymentFailed:
-    """Why a deployment failed, with its last words, the likely cause and what to type next."""
+    """Why a deployment failed, with its last words, the likely cause and what to type next.
+
+    An endpoint that was made for a deployment which is refused is not left behind.
+    """
     name = plan.fields["name"]
     lines = endpoints.last_lines(session, plan.endpoint, name)
     meaning = cause("\n".join([message, *lines]))
-    read = f"%aml endpoint logs {plan.endpoint} --deployment {name}"
-    hint = f"likely: {meaning}; {read}" if meaning else read
+    likely = f"likely: {meaning}; " if meaning else ""
+    if plan.is_new and not _is_there(session, plan):
+        endpoints.delete(session, endpoint=plan.endpoint, yes=True)
+        hint = f"{likely}nothing was made: change the line and run it again"
+        return DeploymentFailed(message, hint=hint)
+    hint = f"{likely}%aml endpoint logs {plan.endpoint} --deployment {name}"
     if plan.is_new:
         hint += f"; the endpoint stays: %aml endpoint delete {plan.endpoint} --yes"
     return DeploymentFailed(message.splitlines()[0], hint=hint, detail=lines)
+
+
+def _is_there(session: Session, plan: Plan) -> bool:
+    with client.calling(session) as ml:
+        names = [one.name for one in ml.online_deployments.list(plan.endpoint)]
+    return plan.fields["name"] in names
 
 
 def _ask(session: Session, tell: Tell, plan: Plan, model: Any) -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from aml_magics import assets, client, examples, rest
 from aml_magics.assets import named, plain
-from aml_magics.errors import AmlError, BadInput, NotFound
+from aml_magics.errors import AmlError, BadCommand, BadInput, NotFound
 from aml_magics.records import Done, Fields, Row, Secret, Text, exact
 from aml_magics.session import Session
 
 if TYPE_CHECKING:
+    import pandas as pd
     import requests
 
 Tell = Callable[[str], None]
@@ -68,6 +69,11 @@ def show(session: Session, *, endpoint: str) -> Endpoint:
     return Endpoint(session, data, sorted(found, key=lambda one: str(one["name"])))
 
 
+def list_(session: Session, *, max_results: int = 0) -> pd.DataFrame:
+    """The online endpoints, as of ``online-endpoint list``."""
+    return assets.list_(session, kind="online-endpoint", max_results=max_results)
+
+
 def delete(session: Session, *, endpoint: str, yes: bool = False) -> Done:
     """Delete an online endpoint with all its deployments.
 
@@ -114,13 +120,28 @@ def logs(
 def invoke(session: Session, *, endpoint: str, value: Any = None, deployment: str = "") -> Any:
     """Ask an endpoint about a DataFrame, array, list, dict, JSON text, or a JSON or CSV file.
 
-    Args: value: the input example of its model when left out.
+    Args: value: the input example of its model when left out. A scoring script gets JSON, dicts
+        and lists as they are; an MLflow model gets them as ``input_data``, as Azure's servers ask.
     Returns: the answer: a DataFrame for a list of records, an array for one of values, else what
         the JSON says.
     Raises: BadInput: a value JSON cannot hold. NotFound: no such endpoint. Refused: as answered.
     """
-    body = body_of(value) if value is not None else example_of(session, endpoint, deployment).body
+    if value is None:
+        body: Any = example_of(session, endpoint, deployment).body
+    else:
+        body = _read(str(value)) if isinstance(value, (str, Path)) else value
+        own = isinstance(body, (dict, list)) and _has_script(session, endpoint, deployment)
+        body = body if own else body_of(body)
     return _shaped(score(session, endpoint, body, deployment))
+
+
+def _has_script(session: Session, endpoint: str, deployment: str) -> bool:
+    """Whether a scoring script answers: of the deployment named, else of one with traffic."""
+    found = show(session, endpoint=endpoint)
+    shares = found.data.get("traffic") or {}
+    asked = [one for one in found.deployments if deployment or shares.get(one["name"])]
+    chosen = [one for one in asked if deployment in {"", one["name"]}]
+    return any(one.get("code_configuration") for one in chosen)
 
 
 def example_of(session: Session, endpoint: str, deployment: str = "") -> examples.Example:
@@ -136,16 +157,24 @@ def example_of(session: Session, endpoint: str, deployment: str = "") -> example
         missing = f"deployment '{deployment}'" if deployment else "deployment"
         raise NotFound(f"endpoint {endpoint} has no {missing}", f"%aml endpoint show {endpoint}")
     name, version = model_of(chosen[0])
-    example = examples.of_model(session, name, version) if version else None
+    scripted = bool(chosen[0].get("code_configuration"))
+    example = examples.of_model(session, name, version) if version and not scripted else None
     if example is None:
-        raise BadInput(f"the model of {endpoint} has no input example", "give a value to ask about")
+        what = "scoring script says nothing of its input" if scripted else "model has no example"
+        hint = f"%aml invoke {endpoint} $value, or JSON"
+        raise BadInput(f"the {what}: give a value to ask {endpoint} about", hint)
     return example
 
 
 def invoke_file(
-    session: Session, *, name: str, request_file: str, deployment_name: str = ""
+    session: Session, *, name: str, request_file: str = "", deployment_name: str = ""
 ) -> Any:
-    """Send a JSON file to an endpoint as it is."""
+    """Send a JSON file to an endpoint as it is.
+
+    Raises: BadCommand: no file is named.
+    """
+    if not request_file:
+        raise BadCommand("ask about what?", f"--request-file FILE, or %aml invoke {name} $value")
     return score(session, name, _json_file(request_file), deployment_name)
 
 

@@ -19,11 +19,13 @@ from aml_magics.commands import (
     flags_of,
     function,
     groups,
-    help_text,
     parse_flags,
     usage,
 )
 from aml_magics.errors import BadCommand, NotSupported, did_you_mean
+from aml_magics.helping import help_text
+
+PLAIN_DOLLAR = "\ufffc"  # stands for one in single quotes while a line is split
 
 
 class Call(NamedTuple):
@@ -35,14 +37,23 @@ class Call(NamedTuple):
 def tokenise(line: str, namespace: Mapping[str, Any]) -> list[Any]:
     """Split as a shell does, backslashes kept; a whole word ``$name`` is that variable.
 
+    As in a shell, no variable is meant within single quotes.
+
     Raises: BadCommand: a quote is left open, or a variable is not defined.
     """
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    quoted = re.sub(r"\"[^\"]*\"|'[^']*'", _without_dollars, line)
+    lexer = shlex.shlex(quoted, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
     try:
-        return [variable(word, namespace) for word in lexer]
+        words = [variable(word, namespace) for word in lexer]
     except ValueError as exc:
         raise BadCommand(f"{str(exc).lower()} in: {line}", hint="close the quote") from exc
+    return [w.replace(PLAIN_DOLLAR, "$") if isinstance(w, str) else w for w in words]
+
+
+def _without_dollars(part: re.Match[str]) -> str:
+    text = part[0]
+    return text.replace("$", PLAIN_DOLLAR) if text.startswith("'") else text
 
 
 def variable(word: str, namespace: Mapping[str, Any]) -> Any:
@@ -206,13 +217,24 @@ def parameters(run: Any) -> frozenset[str]:
 
 def _check_required(command: Command, options: dict[str, Any]) -> None:
     accepted = signature(function(command)).parameters
-    missing = [f.names[0] for f in command.flags if f.required and f.key not in options]
+    missing = [
+        f.names[0]
+        for f in command.flags
+        if f.key not in options and (f.required or _is_needed(accepted.get(f.key)))
+    ]
     for word in (word.rstrip("=") for word in command.words if not word.endswith("+")):
-        needed = word in accepted and accepted[word].default is Parameter.empty
-        if needed and word not in options and f"--{word}" not in missing:
+        if _is_needed(accepted.get(word)) and word not in options and f"--{word}" not in missing:
             missing.append(word.upper())
     if missing:
         raise BadCommand(f"'{command.name}' needs {' and '.join(missing)}", hint=usage(command))
+
+
+def _is_needed(parameter: Parameter | None) -> bool:
+    return (
+        parameter is not None
+        and parameter.default is Parameter.empty
+        and parameter.kind is Parameter.KEYWORD_ONLY
+    )
 
 
 def plain(value: Any) -> str:

@@ -7,16 +7,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from aml_magics import client, documents, rest
+from aml_magics import assets, client, documents, rest
 from aml_magics.assets import Asset, named, plain
 from aml_magics.errors import AmlError, BadInput, NotFound, Refused
 from aml_magics.quiet import quiet
 from aml_magics.records import Done
 from aml_magics.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MLMODEL = "MLmodel"  # the file that makes a folder an MLflow model
 DEPTH = 3  # folders below a run's artifacts in which models are looked for
@@ -24,6 +27,7 @@ LOGS = frozenset({"azureml-logs", "logs", "system_logs", "user_logs"})
 COMMITS = ("mlflow.source.git.commit", "git_commit")  # tags of a run
 # As MLflow has it; `latest` and version numbers mean something else.
 ALIAS = re.compile(r"(?!latest$|v\d+$)[\w\-]{1,255}", re.ASCII | re.IGNORECASE)
+RUN_URI = re.compile(r"runs:/([^/]+)(?:/(.+))?")  # MLflow's
 NO_SIGNATURE = (
     "log_model(…, signature=mlflow.models.infer_signature(X, model.predict(X))), "
     "or --allow-no-signature"
@@ -44,8 +48,8 @@ def register(
     """Register the MLflow model of a job, or a model in a file or folder of this machine.
 
     Args:
-        source: a job or run by its name or record, or a path; without MLmodel that is a
-            custom_model.
+        source: a job or run by its name or record, ``runs:/RUN/FOLDER``, or a path; without
+            MLmodel that is a custom_model.
         artifact: the model's folder among the job's artifacts; found when left out.
         name: the folder's when left out. alias: moved to the new version, such as `champion`.
     Raises: BadInput: there is no model, more than one and none is named, or it has no signature,
@@ -54,6 +58,8 @@ def register(
     if alias and not ALIAS.fullmatch(alias):
         raise BadInput(f"'{alias}' cannot be an alias", "letters, digits, - and _, as champion")
     job = run_of(source)
+    if uri := RUN_URI.fullmatch(job):
+        job, artifact = uri[1], artifact or uri[2] or ""
     place = Path(job).expanduser()
     fields = _of_folder(place) if place.exists() else _of_job(session, job, artifact)
     if fields.pop("signature", True) is None and not allow_no_signature:
@@ -63,13 +69,80 @@ def register(
     with client.calling(session, hint="%aml job list") as ml:
         made = ml.models.create_or_update(client.sdk().entities.Model(**fields, **more))
     model = Asset("model", {**plain(made), **({"alias": alias} if alias else {})})
-    if alias:
-        try:
-            set_alias(session, made.name, alias, made.version)
-        except AmlError as error:
-            told = f"registered {made.name}:{made.version}, but without the alias: {error}"
-            raise Refused(told, error.hint, result=model) from error
+    lineage = {key: value for key, value in fields.get("properties", {}).items() if key != "job"}
+    try:
+        _tell_registry(session, model, alias, lineage)
+    except AmlError as error:
+        what = "the alias" if alias else "its commit in MLflow's registry"
+        told = f"registered {made.name}:{made.version}, but without {what}: {error}"
+        raise Refused(told, error.hint, result=model) from error
     return model
+
+
+def show(
+    session: Session,
+    *,
+    name: str,
+    version: str = "",
+    label: str = "",
+    registry_name: str = "",
+) -> Asset:
+    """A model; also by an alias of MLflow's registry, and with its aliases.
+
+    Raises: NotFound: there is none.
+    """
+    if registry_name:
+        return assets.show(
+            session,
+            kind="model",
+            name=name,
+            version=version,
+            label=label,
+            registry_name=registry_name,
+        )
+    found = versioned(session, f"{name}@{label}" if label else name)
+    model = assets.show(session, kind="model", name=found, version=version)
+    aliases = _aliases(session, model.name).get(str(model.version), [])
+    return Asset("model", {**model.data, "aliases": aliases}) if aliases else model
+
+
+def list_(
+    session: Session,
+    *,
+    name: str = "",
+    registry_name: str = "",
+    **options: Any,
+) -> pd.DataFrame:
+    """All models; with a name, its versions and their aliases."""
+    table = assets.list_(session, kind="model", name=name, registry_name=registry_name, **options)
+    if name and not registry_name and len(table):
+        aliases = _aliases(session, name)
+        table["aliases"] = [", ".join(aliases.get(str(one), [])) for one in table["version"]]
+    return table
+
+
+def _aliases(session: Session, name: str) -> dict[str, list[str]]:
+    """The aliases of a model by version; none where the registry has no such thing."""
+    try:
+        with registry(session) as known:
+            found = known.get_registered_model(name).aliases or {}
+    except AmlError:
+        return {}
+    by_version: dict[str, list[str]] = {}
+    for alias, version in sorted(found.items()):
+        by_version.setdefault(str(version), []).append(alias)
+    return by_version
+
+
+def _tell_registry(session: Session, model: Asset, alias: str, lineage: dict[str, str]) -> None:
+    """Keep in MLflow's registry what the workspace knows of a version."""
+    if not (alias or lineage):
+        return
+    with registry(session) as known:
+        if alias:
+            known.set_registered_model_alias(model.name, alias, model.version)
+        for key, value in lineage.items():
+            known.set_model_version_tag(model.name, model.version, key, value)
 
 
 def download(session: Session, *, name: str, version: str, download_path: str = ".") -> Done:
@@ -80,7 +153,7 @@ def download(session: Session, *, name: str, version: str, download_path: str = 
 
 
 def run_of(source: Any) -> str:
-    """Name of the job, run id or path that a word or an object stands for."""
+    """Name of the job, run id, URI or path that a word or an object stands for."""
     if info := getattr(source, "info", None):  # MLflow's Run
         return str(info.run_id)
     if isinstance(source, (str, Path)):
@@ -132,15 +205,6 @@ def fetched(session: Session, uri: str, folder: Path) -> Path:
         return Path(download_artifacts(artifact_uri=uri, **download))
 
 
-def set_alias(session: Session, name: str, alias: str, version: str) -> None:
-    """Move an alias of a model to a version, in MLflow's registry.
-
-    Raises: Refused: the registry has no aliases.
-    """
-    with registry(session) as known:
-        known.set_registered_model_alias(name, alias, version)
-
-
 def versioned(session: Session, text: str) -> str:
     """``NAME:VERSION`` for ``NAME@ALIAS``; other names, and ``@latest``, as they are.
 
@@ -170,7 +234,7 @@ def registry(session: Session, hint: str = "") -> Iterator[Any]:
 def _of_job(session: Session, job: str, artifact: str) -> dict[str, Any]:
     if "/" in job:
         raise BadInput(f"there is no file {job}, and that is no job's name", "%aml job list")
-    folder = artifact.strip("/") or _only_folder(session, job)
+    folder = _named_folder(session, job, artifact.strip("/"))
     said = mlmodel(session, f"runs:/{job}/{folder}")
     return {
         "name": folder.rpartition("/")[2],
@@ -188,12 +252,17 @@ def _of_folder(place: Path) -> dict[str, Any]:
     return {**fields, "signature": _said(place / MLMODEL)["signature"]}
 
 
-def _only_folder(session: Session, job: str) -> str:
-    """The one model that a job has logged.
+def _named_folder(session: Session, job: str, artifact: str) -> str:
+    """The model of a job that is named, or the one that it has logged.
 
     Raises: BadInput: there is none, or there are more.
     """
     found = folders(session, job)
+    if artifact and found and artifact not in found:
+        told = f"job {job} has no model '{artifact}'"
+        raise BadInput(told, f"--artifact {' or '.join(found)}")
+    if artifact and found:
+        return artifact
     if len(found) == 1:
         return found[0]
     if not found:

@@ -19,15 +19,17 @@ def traffic(
     *,
     endpoint: str,
     shares: list[str] | None = None,
-    mirror: list[str] | None = None,
+    mirror: str = "",
 ) -> Asset:
     """Share an endpoint's traffic among its deployments; those that are not named get none.
 
-    Args: shares: ``DEPLOYMENT=PERCENT`` words. mirror: the deployment that gets copies of so much
-        of the traffic, whose answers nobody sees; 0 ends it.
+    Args: shares: ``DEPLOYMENT=PERCENT`` words; without any, the endpoint is shown. mirror: the
+        deployment that gets copies of so much of the traffic, whose answers nobody sees; 0 ends it.
     Raises: BadCommand: the shares are not 100 in all. NotFound: no such endpoint or deployment.
+        BadInput: a deployment has failed, or gets copies.
     """
-    wanted, copied = percentages(shares or [], "traffic"), percentages(mirror or [], "--mirror")
+    wanted = percentages(shares or [], "traffic")
+    copied = percentages([mirror] if mirror else [], "--mirror")
     if wanted and sum(wanted.values()) not in {0, 100}:
         told = " + ".join(map(str, wanted.values()))
         raise BadCommand(f"traffic is 100 % in all, not {told} = {sum(wanted.values())}", _line())
@@ -35,10 +37,11 @@ def traffic(
         current = ml.online_endpoints.get(endpoint)
         now = dict(current.traffic or {})
         if not wanted and not copied:
-            raise BadCommand(f"traffic of {endpoint} is {_said(now) or 'nothing'}", _line())
-        _check_known(ml, endpoint, {**wanted, **copied})
+            return Asset("online-endpoint", plain(current))
+        _check_ready(ml, endpoint, {**wanted, **copied})
         if copied:
             current.mirror_traffic = {name: share for name, share in copied.items() if share}
+        _check_apart(wanted or now, current.mirror_traffic or {})
         return Asset("online-endpoint", plain(send(ml, current, wanted or now)))
 
 
@@ -54,14 +57,14 @@ def rollback(session: Session, *, endpoint: str) -> Asset:
         if not before:
             raise BadInput(f"the traffic of {endpoint} was not changed before", _line())
         shares = percentages(before.split(), BEFORE)
-        _check_known(ml, endpoint, shares)
+        _check_ready(ml, endpoint, shares)
         return Asset("online-endpoint", plain(send(ml, current, shares)))
 
 
 def send(ml: Any, endpoint: Any, shares: Shares) -> Any:
     """Give an endpoint these shares, and note those it had; returns it as it is then."""
-    had = _said(endpoint.traffic or {})
-    if had and had != _said(shares):
+    had = said(endpoint.traffic or {})
+    if had and had != said(shares):
         endpoint.tags = {**(endpoint.tags or {}), BEFORE: had}
     endpoint.traffic = shares
     ml.online_endpoints.begin_create_or_update(endpoint).result()
@@ -83,17 +86,32 @@ def with_share(shares: Shares, deployment: str, percent: int) -> Shares:
     return {**divided, deployment: percent}
 
 
-def _check_known(ml: Any, endpoint: str, shares: Shares) -> None:
-    known = {one.name for one in ml.online_deployments.list(endpoint)}
-    unknown = [name for name, share in shares.items() if share and name not in known]
-    if unknown:
-        raise NotFound(
-            f"endpoint {endpoint} has no deployment '{unknown[0]}'",
-            hint=f"it has {', '.join(sorted(known)) or 'none'}",
-        )
+def has_failed(deployment: Any) -> bool:
+    """Whether a deployment of the SDK cannot answer."""
+    return str(deployment.provisioning_state).lower().endswith("failed")  # text or an enum
 
 
-def _said(shares: Shares) -> str:
+def _check_ready(ml: Any, endpoint: str, shares: Shares) -> None:
+    known = {one.name: one for one in ml.online_deployments.list(endpoint)}
+    for name in (name for name, share in shares.items() if share):
+        if name not in known:
+            raise NotFound(
+                f"endpoint {endpoint} has no deployment '{name}'",
+                hint=f"it has {', '.join(sorted(known)) or 'none'}",
+            )
+        if has_failed(known[name]):
+            read = f"%aml endpoint logs {endpoint} --deployment {name}"
+            raise BadInput(f"deployment '{name}' has failed: it gets no traffic", read)
+
+
+def _check_apart(shares: Shares, copied: Shares) -> None:
+    both = [name for name, share in copied.items() if share and shares.get(name)]
+    if both:
+        told = f"'{both[0]}' gets copies of the traffic: it cannot have a share as well"
+        raise BadInput(told, f"end that in the same line: --mirror {both[0]}=0")
+
+
+def said(shares: Shares) -> str:
     """As words of the command line, in the order of names; 0 is left out."""
     return " ".join(f"{name}={share}" for name, share in sorted(shares.items()) if share)
 

@@ -51,7 +51,7 @@ def init():
     with open(os.path.join(os.environ["AZUREML_MODEL_DIR"], "factor.txt")) as file:
         factor = float(file.read()) * float(os.environ["SCALE"])
 def run(data):
-    return [factor * value for value in json.loads(data)["input_data"]]
+    return [factor * value for value in json.loads(data)["values"]]
 """
 
 
@@ -85,6 +85,7 @@ def test_from_blue_to_green_and_back(aml, endpoint, capsys, shell, complete):
     assert first.traffic == {"blue": 100}
     assert "asked with its input example: it answers" in told
     assert f"%aml endpoint delete {endpoint} --yes" in told
+    assert endpoint in list(aml("endpoint list").name)
 
     second = aml(f"deploy treble --endpoint {endpoint} --deployment green --traffic 10")
     assert second.traffic == {"blue": 90, "green": 10}
@@ -190,6 +191,71 @@ def test_what_is_not_waited_for_goes_on(aml, endpoint):
     assert aml(line).traffic == {"blue": 100}
 
 
+def test_what_is_not_said_again_stays_as_it_is(aml, endpoint):
+    aml(f"deploy double --endpoint {endpoint} --instances 2 --env-var A=1 --env-var B=1")
+    update = f"online-deployment update -n blue -e {endpoint} --set"
+    aml(f"{update} request_settings.request_timeout_ms=9000 readiness_probe.period=7")
+    aml(f"deploy models:/treble/1 --endpoint {endpoint} --env-var B=2")
+    blue = aml(f"online-deployment show -n blue -e {endpoint}")
+
+    assert (blue.instance_count, blue.environment_variables) == (2, {"A": "1", "B": "2"})
+    assert blue.request_settings["request_timeout_ms"] == 9000
+    assert blue.readiness_probe["period"] == 7
+    assert aml(f"invoke {endpoint}") == pytest.approx([3.0, 6.0])
+
+
+def test_numbers_are_set_as_numbers(aml, endpoint):
+    aml(f"deploy double --endpoint {endpoint}")
+    aml(f"online-deployment update -n blue -e {endpoint} --set instance_count=2 tags.n=3")
+    blue = aml(f"online-deployment show -n blue -e {endpoint}")
+    assert (blue.instance_count, blue.tags) == (2, {"n": "3"})
+    aml(f"deploy treble --endpoint {endpoint} -d green")
+    line = f"online-endpoint update -n {endpoint} --set traffic.blue=60 traffic.green=40"
+    assert aml(line).traffic == {"blue": 60, "green": 40}
+    assert aml(f"online-endpoint update -n {endpoint} --traffic 'blue=100 green=0'")
+    mirrored = aml(f"online-endpoint update -n {endpoint} --mirror-traffic green=10")
+    assert mirrored.mirror_traffic == {"green": 10}
+
+
+def test_traffic_alone_tells_the_shares_and_a_copy_excludes_one(aml, fails, endpoint):
+    aml(f"deploy double --endpoint {endpoint}")
+    aml(f"deploy treble --endpoint {endpoint} -d green")
+    assert aml(f"traffic {endpoint}").traffic["blue"] == 100
+    aml(f"traffic {endpoint} --mirror green=10")
+    assert "--mirror green=0" in fails(f"traffic {endpoint} green=100").hint
+    line = f"traffic {endpoint} --mirror green=0 green=100"
+    assert aml(line).traffic["green"] == 100
+
+
+def test_what_has_failed_gets_no_traffic(aml, fails, endpoint):
+    aml(f"deploy double --endpoint {endpoint}")
+    fails(f"deploy broken --endpoint {endpoint} -d red")
+    assert "has failed" in str(fails(f"traffic {endpoint} blue=50 red=50"))
+    shares = aml(f"deploy treble --endpoint {endpoint} -d green --traffic 10").traffic
+    assert {name: share for name, share in shares.items() if share} == {"blue": 90, "green": 10}
+
+
+def test_a_refused_deployment_leaves_no_endpoint(aml, fails, models, monkeypatch):
+    def refuse(*_args, **_options):
+        raise Refused("no such size")
+
+    monkeypatch.setattr(deploying, "_entity", refuse)
+    error = fails("deploy double --endpoint refused")
+    assert "nothing was made" in error.hint
+    assert "refused" not in list(aml("endpoint list")["name"])
+
+
+def test_no_dots_are_printed_once_nobody_waits(aml, endpoint, capsys):
+    done = aml(f"deploy double --endpoint {endpoint} --no-wait")
+    assert f"traffic {endpoint} blue=100" in repr(done)
+    capsys.readouterr()
+    wait_until(lambda: "Succeeded" in repr(aml(f"endpoint show {endpoint}")), 60)
+    assert "." not in capsys.readouterr().out
+    aml(repr(done).rpartition("%aml ")[2])
+    told = repr(aml(f"deploy treble --endpoint {endpoint} -d green --no-wait"))
+    assert f"%aml endpoint show {endpoint}" in told
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(aml, models):
     text = aml("deploy double --env-var A=1 --instance-count 2 --dry-run")
 
@@ -197,7 +263,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(aml, models):
     assert endpoint == {"name": "double", "auth_mode": "key"}
     assert deployment["environment_variables"] == {"A": "1"}
     assert (deployment["endpoint_name"], deployment["instance_count"]) == ("double", 2)
-    assert "traffic: none → {'blue': 100}" in text
+    assert "traffic: none → blue=100" in text
     assert "double" not in list(aml("online-endpoint list")["name"])
 
 
@@ -259,7 +325,7 @@ def test_a_row_made_from_the_signature_decides_nothing(aml, endpoint, capsys):
     assert made.traffic == {"blue": 100}
 
 
-def test_a_scoring_script_serves_what_is_no_mlflow_model(aml, endpoint):
+def test_a_scoring_script_serves_what_is_no_mlflow_model(aml, fails, endpoint):
     Path("factor.txt").write_text("3")
     Path("src").mkdir()
     Path("src/score.py").write_text(SCRIPT)
@@ -268,12 +334,24 @@ def test_a_scoring_script_serves_what_is_no_mlflow_model(aml, endpoint):
         f"deploy factor --endpoint {endpoint} --code src --scoring-script score.py "
         "--env-var SCALE=2 --environment azureml://registries/azureml/environments/sklearn-1.5/labels/latest"
     )
-    assert aml(f"invoke {endpoint} '[1, 2]'") == pytest.approx([6.0, 12.0])
+    asked = """ '{"values": [1, 2]}' """
+    assert aml(f"invoke {endpoint}{asked}") == pytest.approx([6.0, 12.0])
+    assert "scoring script" in str(fails(f"invoke {endpoint}"))
+    aml(f"deploy factor --endpoint {endpoint} --env-var SCALE=3")  # with the script it has
+    assert aml(f"invoke {endpoint}{asked}") == pytest.approx([9.0, 18.0])
 
 
 REFUSED = {
     "an unknown model": ("deploy nothing --endpoint some", NotFound),
     "an unknown version": ("deploy double:77 --endpoint some", NotFound),
+    "a deployment with a space": ("deploy double --endpoint some --deployment 'x y'", BadInput),
+    "no instance": ("deploy double --endpoint some --instances 0", BadInput),
+    "more instances than there are": ("deploy double --endpoint some -c 5000", AmlError),
+    "no folder": ("deploy double --endpoint some --code no --scoring-script s.py", BadInput),
+    "no script": ("deploy double --endpoint some --code . --scoring-script s.py", BadInput),
+    "no environment": ("deploy double --endpoint some --environment none@latest", NotFound),
+    "to delete what is not there": ("endpoint delete some --yes", NotFound),
+    "a question of nothing": ("online-endpoint invoke -n some", BadCommand),
     "an unknown alias": ("deploy double@none --endpoint some", NotFound),
     "a short name": ("deploy double --endpoint e", BadInput),
     "a name with _": ("deploy double --endpoint a_b_c", BadInput),
@@ -382,7 +460,7 @@ def test_numbers_dates_and_what_is_missing_are_sent(aml, endpoint, shell):
     assert aml(f"invoke {endpoint} $series") == pytest.approx([10.0])
 
 
-def test_a_batch_endpoint_gives_its_predictions_as_a_table(aml, models):
+def test_a_batch_endpoint_gives_its_predictions_as_a_table(aml, fails, models, shell):
     pd.DataFrame({"x": [3.0, 4.0]}).to_csv("new.csv", index=False)
     endpoint = aml("batch deploy double")
     assert (endpoint.name, endpoint.defaults["deployment_name"]) == ("double-batch", "blue")
@@ -390,6 +468,10 @@ def test_a_batch_endpoint_gives_its_predictions_as_a_table(aml, models):
 
     assert list(table.prediction) == pytest.approx([6.0, 8.0])
     assert list(table.file) == ["new.csv", "new.csv"]
+    shell.user_ns["table"] = pd.DataFrame({"x": [5.0]})
+    assert list(aml("batch invoke double-batch $table").prediction) == pytest.approx([10.0])
+    pd.DataFrame({"y": [3.0]}).to_csv("other.csv", index=False)
+    assert "job stream" in fails("batch invoke double-batch other.csv").hint
     assert aml(f"job show {table.attrs['job']}").status == "Completed"
     aml("batch-endpoint delete -n double-batch --yes")
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from aml_magics import grammar, settings
-from aml_magics.commands import EXAMPLES, commands, flags_of, function, groups, help_text
+from aml_magics import grammar, helping, settings
+from aml_magics.commands import EXAMPLES, OWN, commands, flags_of, function, groups
 from aml_magics.errors import AmlError, BadCommand, NotSupported
+from aml_magics.helping import help_text
 from aml_magics.settings import SETTINGS
 
 JOB = SimpleNamespace(name="calm_fox", best={"C": 1})
@@ -143,3 +144,25 @@ def test_every_setting_is_documented_and_read(name, monkeypatch):
 def test_help_tells_only_what_works_here():
     assert "--web" not in help_text("job create")
     assert "az ml data mount" in help_text("data mount")
+
+
+def test_every_flag_of_our_own_commands_says_what_it_is_for():
+    known = helping.EVERYWHERE | helping.HERE
+    flags = {flag.names[0] for row in OWN for flag in flags_of(commands()[row[0]])}
+    assert not flags - set(known)
+    assert not set(helping.HERE) - flags
+    assert "metric that decides" in help_text("compare")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a $x", ["a", 1]),
+        ("a '$x'", ["a", "$x"]),
+        ('a "$x"', ["a", 1]),
+        ("""a '{"b": "$x"}'""", ["a", '{"b": "$x"}']),
+        ("""a "it's" $x""", ["a", "it's", 1]),
+    ],
+)
+def test_single_quotes_keep_a_dollar(line, words):
+    assert grammar.tokenise(line, {"x": 1}) == words

@@ -54,6 +54,7 @@ def test_a_registered_model_knows_its_job_and_commit_here_and_in_mlflow(aml, job
     )
     commit = mlflow.get_run(job).data.tags.get("git_commit")
     assert model.properties.get("git_commit") == commit
+    assert version.tags.get("git_commit") == commit
 
 
 def test_an_alias_moves_to_the_version_registered_last(aml, job):
@@ -61,6 +62,17 @@ def test_an_alias_moves_to_the_version_registered_last(aml, job):
         aml(f"register {job} --artifact logged --name moved --alias champion")
         plan = aml("deploy moved@champion --dry-run")
         assert f"model: azureml:moved:{version}" in plan
+    shown = aml("model show moved@champion")
+    assert (shown.version, shown.aliases) == ("2", ["champion"])
+    assert aml("model list -n moved").set_index("version").aliases.to_dict() == {
+        "2": "champion",
+        "1": "",
+    }
+
+
+def test_a_model_is_named_by_mlflows_uri(aml, job, fails):
+    assert aml(f"register runs:/{job}/logged -n by-uri").name == "by-uri"
+    assert "has no model 'three'" in str(fails(f"register {job} --artifact three"))
 
 
 def test_a_model_without_signature_is_refused_unless_that_is_wanted(aml, job, fails):
