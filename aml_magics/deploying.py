@@ -59,15 +59,12 @@ class Plan(NamedTuple):
     fields: dict[str, Any]  # of the deployment, as its YAML has them
     percent: int | None  # asked for
     existing: Any = None  # the SDK's deployment that is changed
-    failed: frozenset[str] = frozenset()  # deployments that cannot have traffic
 
     def shares(self, now: traffic.Shares) -> traffic.Shares:
         """Shares to set on those of now, which others may have moved since it was planned."""
-        name = self.fields["name"]
-        live = {key: share for key, share in now.items() if key not in self.failed or key == name}
         if self.percent is not None:
-            return traffic.with_share(live, name, self.percent)
-        return now if any(live.values()) else {name: 100}
+            return traffic.with_share(now, self.fields["name"], self.percent)
+        return now if any(now.values()) else {self.fields["name"]: 100}
 
 
 def deploy(
@@ -237,9 +234,8 @@ def _plan(session: Session, given: dict[str, Any], asked: list[str] | None) -> P
     except NotFound:
         before, is_new, there = {}, True, {}
     existing = there.get(given["name"])
-    failed = frozenset(key for key, one in there.items() if traffic.has_failed(one))
     percent = _percent(asked) if asked else None
-    plan = Plan(name, is_new, before, before, _fields(given, existing), percent, existing, failed)
+    plan = Plan(name, is_new, before, before, _fields(given, existing), percent, existing)
     return plan._replace(after=plan.shares(before))
 
 

@@ -26,7 +26,7 @@ def traffic(
     Args: shares: ``DEPLOYMENT=PERCENT`` words; without any, the endpoint is shown. mirror: the
         deployment that gets copies of so much of the traffic, whose answers nobody sees; 0 ends it.
     Raises: BadCommand: the shares are not 100 in all. NotFound: no such endpoint or deployment.
-        BadInput: a deployment has failed, or gets copies.
+        BadInput: a deployment gets copies. Refused: it has failed.
     """
     wanted = percentages(shares or [], "traffic")
     copied = percentages([mirror] if mirror else [], "--mirror")
@@ -38,7 +38,7 @@ def traffic(
         now = dict(current.traffic or {})
         if not wanted and not copied:
             return Asset("online-endpoint", plain(current))
-        _check_ready(ml, endpoint, {**wanted, **copied})
+        _check_known(ml, endpoint, {**wanted, **copied})
         if copied:
             current.mirror_traffic = {name: share for name, share in copied.items() if share}
         _check_apart(wanted or now, current.mirror_traffic or {})
@@ -57,7 +57,7 @@ def rollback(session: Session, *, endpoint: str) -> Asset:
         if not before:
             raise BadInput(f"the traffic of {endpoint} was not changed before", _line())
         shares = percentages(before.split(), BEFORE)
-        _check_ready(ml, endpoint, shares)
+        _check_known(ml, endpoint, shares)
         return Asset("online-endpoint", plain(send(ml, current, shares)))
 
 
@@ -86,22 +86,14 @@ def with_share(shares: Shares, deployment: str, percent: int) -> Shares:
     return {**divided, deployment: percent}
 
 
-def has_failed(deployment: Any) -> bool:
-    """Whether a deployment of the SDK cannot answer."""
-    return str(deployment.provisioning_state).lower().endswith("failed")  # text or an enum
-
-
-def _check_ready(ml: Any, endpoint: str, shares: Shares) -> None:
-    known = {one.name: one for one in ml.online_deployments.list(endpoint)}
-    for name in (name for name, share in shares.items() if share):
-        if name not in known:
-            raise NotFound(
-                f"endpoint {endpoint} has no deployment '{name}'",
-                hint=f"it has {', '.join(sorted(known)) or 'none'}",
-            )
-        if has_failed(known[name]):
-            read = f"%aml endpoint logs {endpoint} --deployment {name}"
-            raise BadInput(f"deployment '{name}' has failed: it gets no traffic", read)
+def _check_known(ml: Any, endpoint: str, shares: Shares) -> None:
+    known = {one.name for one in ml.online_deployments.list(endpoint)}
+    unknown = [name for name, share in shares.items() if share and name not in known]
+    if unknown:
+        raise NotFound(
+            f"endpoint {endpoint} has no deployment '{unknown[0]}'",
+            hint=f"it has {', '.join(sorted(known)) or 'none'}",
+        )
 
 
 def _check_apart(shares: Shares, copied: Shares) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from aml_magics.local import arm, identity
+from aml_magics.local.controllers import online
 from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import REGION, TENANT, ArmError, Call, bad_request, not_found
 
@@ -182,8 +183,12 @@ def _shares(call: Call, asked: Body, field: str) -> dict[str, int]:
         raise bad_request("Traffic is given in whole percents from 0 to 100.")
     given = {name: share for name, share in shares.items() if share}
     for name in given:
-        if call.local.store.get(f"{call.arm_id}/deployments/{name}") is None:
+        deployment = call.local.store.get(f"{call.arm_id}/deployments/{name}")
+        if deployment is None:
             raise bad_request(f"Traffic names the deployment {name}, which does not exist.")
+        failed = deployment.properties["provisioningState"] == "Failed"
+        if failed and not online.has_served(call.local, deployment.id):
+            raise bad_request(f"Deployment {name} has failed: it cannot get traffic.")
     return given
 
 

@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aml_magics.local import incoming, mlflow_stores, uris
+from aml_magics.local import identity, incoming, mlflow_stores, uris
 from aml_magics.local.curves import Curves
 from aml_magics.local.wire import ArmError, Call, Workspace, bad_request
 
@@ -245,6 +245,7 @@ async def serve(call: Call) -> ASGIApp:
         reply = _disk_failures(send)
         reply = _azure_artifacts(reply, call) if call.door.name == "cloud" else reply
         reply = _changing(reply, call) if is_change else reply
+        mlflow_stores.of_job.set(identity.run_of(identity.bearer(call.request.headers)))
         with tracking.about(call.workspace):
             await app(inner, receive, reply)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ _STATISTICS = {  # rows of the table, then rows that are alike in the first colu
     "index_metrics_run_uuid": "1000000 1000",
     "index_metrics_run_uuid_key_step": "1000000 1000 100 1",
 }
+# The run of the job that makes the request which is being answered; "" for other requests.
+of_job: ContextVar[str] = ContextVar("of_job", default="")
 _LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
 
 
@@ -54,6 +57,7 @@ def of(url: str, account: str, curves: Curves) -> dict[str, Any]:
 
 
 def _tracking_store(url: str, account: str, curves: Curves) -> Any:
+    from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.dbmodels.models import SqlRun
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -105,6 +109,16 @@ def _tracking_store(url: str, account: str, curves: Curves) -> Any:
         def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
             super().log_batch(run_id, metrics, params, tags)
             curves.logged(len(metrics))
+
+        def create_logged_model(self, *args: Any, **options: Any) -> Any:
+            """A script that only logs a model names no run, though it is that of a job."""
+            run = options.get("source_run_id") or of_job.get()
+            if run == options.get("source_run_id"):
+                return super().create_logged_model(*args, **options)
+            model = super().create_logged_model(*args, **{**options, "source_run_id": run or None})
+            if run:
+                self.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+            return model
 
         def end_run(self, run: str, status: str) -> None:
             end = {"status": status, "end_time": get_current_time_millis()}

@@ -77,7 +77,7 @@ def kept(local, meanwhile, told):
 
 def put(local, key="one"):
     probes = {"readinessProbe": PROBE, "livenessProbe": PROBE}
-    properties = {"key": key, "provisioningState": "Updating", **probes}
+    properties = {"key": key, "model": "azureml:m:1", "provisioningState": "Updating", **probes}
     body = {"properties": {**properties, "requestSettings": REQUEST_SETTINGS}}
     local.store.put(ENDPOINT, "onlineEndpoints", {"properties": {}})
     local.store.put(BLUE, online.KIND, {**body, "sku": {"capacity": 1}})
@@ -157,6 +157,27 @@ def test_a_broken_deployment_does_not_succeed_again(local, kept):
     kept.deploy(BLUE)
     wait_until(lambda: state(local) != "Updating")
     assert state(local) == "Failed"
+
+
+def test_what_fails_to_become_another_goes_on_as_it_was(local, kept, told):
+    """Also with the next daemon."""
+    deployed(local, kept)
+    (before,) = processes(local)
+    model = local.home / "model"
+    model.rename(local.home / "away")
+    put(local, "two")
+    kept.deploy(BLUE)
+    wait_until(lambda: state(local) == "Failed")
+    assert processes(local) == [before] and local.store.get(BLUE).properties["key"] == "one"
+    assert "goes on serving" in local.store.noted(BLUE, "error")["message"]
+
+    kept.stop()
+    (local.home / "away").rename(model)
+    later = online.Online(local, told.append)
+    later.start()
+    wait_until(lambda: state(local) == "Succeeded")
+    assert local.store.get(BLUE).properties["key"] == "one" and processes(local)
+    later.stop()
 
 
 def test_a_deletion_does_not_wait_for_requests_to_the_instances_before(local, kept):

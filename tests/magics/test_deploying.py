@@ -235,6 +235,14 @@ def test_what_has_failed_gets_no_traffic(aml, fails, endpoint):
     assert {name: share for name, share in shares.items() if share} == {"blue": 90, "green": 10}
 
 
+def test_what_fails_to_change_goes_on_as_it_was(aml, fails, endpoint):
+    aml(f"deploy double --endpoint {endpoint}")
+    error = fails(f"deploy broken --endpoint {endpoint}")
+    assert "goes on serving double/1" in str(error)
+    assert "100 %  double:1  Failed" in repr(aml(f"endpoint show {endpoint}"))
+    assert aml(f"invoke {endpoint}") == pytest.approx([2.0, 4.0])
+
+
 def test_a_refused_deployment_leaves_no_endpoint(aml, fails, models, monkeypatch):
     def refuse(*_args, **_options):
         raise Refused("no such size")

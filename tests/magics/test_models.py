@@ -57,6 +57,18 @@ def test_a_registered_model_knows_its_job_and_commit_here_and_in_mlflow(aml, job
     assert version.tags.get("git_commit") == commit
 
 
+ONLY_A_MODEL = """
+import mlflow, numpy
+from sklearn.linear_model import LinearRegression
+model = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
+mlflow.sklearn.log_model(model, name="only", input_example=numpy.zeros((1, 1)))
+"""
+
+
+def test_a_cell_that_only_logs_a_model_can_be_registered(aml):
+    assert aml(f"register {aml('job', ONLY_A_MODEL).name}").name == "only"
+
+
 def test_an_alias_moves_to_the_version_registered_last(aml, job):
     for version in ("1", "2"):
         aml(f"register {job} --artifact logged --name moved --alias champion")

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aml_magics.local import external, mltables, uris
+from aml_magics.local import external, identity, mltables, uris
 from aml_magics.local import run as cloud
 from aml_magics.local.controllers.run import Failed, Job
 from aml_magics.local.store import Body
@@ -25,6 +25,7 @@ _NOT_FOR_JOBS = re.compile(
     r"(AML_LOCAL|AZURE|AZUREML|MLFLOW|MSI|IDENTITY|JPY|KERNEL|PYDEVD|VSCODE|CONDA|UV)_.*"
     r"|MPLBACKEND|PYTHONPATH|PYTHONHOME|PYTHONSTARTUP|VIRTUAL_ENV|CLICOLOR.*|PAGER|GIT_PAGER"
 )
+JOB_SECONDS = 366 * 24 * 3600  # the token of a job is good for as long as it may run
 FILES = ("uri_file", "custom_model", "triton_model")  # outputs that may be one file
 _EXPRESSION = re.compile(r"\$\{\{\s*([\w.\-]+)\s*\}\}")
 _OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.DOTALL)
@@ -155,7 +156,9 @@ def _own(local: Local, job: Job, properties: Body) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "MPLBACKEND": "Agg",
         "MLFLOW_TRACKING_URI": f"{url}/mlflow/v1.0{ws.id}",
-        "MLFLOW_TRACKING_TOKEN": local.address.token,
+        "MLFLOW_TRACKING_TOKEN": identity.issue(
+            "mlflow", local.address.token, JOB_SECONDS, run=name
+        ),
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the log is the command's own
         "MLFLOW_RUN_ID": name,
         "MLFLOW_EXPERIMENT_NAME": experiment,

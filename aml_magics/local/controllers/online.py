@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KIND = "onlineEndpoints/deployments"
+SERVED = "served"  # noted of a deployment: its body when it served last
 DRAIN_SECONDS = 180.0  # the longest request timeout a deployment can ask Azure for
 
 
@@ -47,7 +48,7 @@ class Online:
     def start(self) -> None:
         """Keep the deployments that an earlier daemon left behind."""
         for row in self._local.store.of_kind(KIND):
-            if row.properties["provisioningState"] != "Failed":
+            if row.properties["provisioningState"] != "Failed" or has_served(self._local, row.id):
                 self.deploy(row.id)
             else:
                 processes.end_strays(instances.exit_file(folder(self._local, row.id)))
@@ -215,6 +216,7 @@ class Keeper:
         if not self._state("Succeeded"):
             _end(old)
             raise Superseded
+        self._local.store.note(self.id, SERVED, row.body)
         self._told()
         self._retire(old, plan)
 
@@ -297,10 +299,28 @@ class Keeper:
         return self._changed.is_set() or self._local.store.update(self.id, change) is not None
 
     def _failed(self, reason: str) -> None:
-        message = f"The deployment failed. {reason}"
+        served = self._restored() if self.instances else ""
+        goes_on = f"It goes on serving {served}, as before. " if served else ""
+        message = f"The deployment failed. {goes_on}{reason}"
         self._local.store.note(self.id, "error", {"message": message})
         if not self._state("Failed"):
             self._gone()
+
+    def _restored(self) -> str:
+        """Ask again for what is served, so that the next daemon serves it too; the model of it."""
+        store = self._local.store
+        with store.transaction():
+            row, served = store.get(self.id), store.noted(self.id, SERVED)
+            if row is None or served is None or self._changed.is_set():
+                return ""
+            served["properties"]["provisioningState"] = row.properties["provisioningState"]
+            store.put(row.id, row.kind, served)
+        return serving.model_name(served["properties"].get("model") or "")
+
+
+def has_served(local: Local, id: str) -> bool:  # noqa: A002 (ARM's word)
+    """Claim that a deployment, which may have failed to become another since, can serve."""
+    return local.store.noted(id, SERVED) is not None
 
 
 def _place(local: Local, id: str) -> Path:  # noqa: A002 (ARM's word)

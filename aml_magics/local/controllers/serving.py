@@ -75,7 +75,7 @@ def variables(local: Local, id: str, properties: Body) -> dict[str, str]:  # noq
         found["AML_APP_ROOT"] = str(place / "app")
         found["AZUREML_ENTRY_SCRIPT"] = code["scoringScript"]
     if model := properties.get("model"):
-        found["AZUREML_MODEL_DIR"] = str(place / "azureml-models" / _model_name(model))
+        found["AZUREML_MODEL_DIR"] = str(place / "azureml-models" / model_name(model))
     return found
 
 
@@ -176,7 +176,7 @@ class Initializer:
         return 1 if code is None else code
 
 
-def _model_name(model: str) -> str:
+def model_name(model: str) -> str:
     """`NAME/VERSION` of a registered model, as the folder is called on Azure."""
     parts = model.rstrip("/").split("/")
     if "models" in parts[:-3] or parts[-4:-3] == ["models"]:
