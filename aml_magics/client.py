@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ ERRORS: dict[str, type[AmlError]] = {
     "ValueError": BadInput,
 }
 NO_ANSWER = frozenset({"ServiceRequestError", "ServiceResponseError", "ConnectionError"})
+NO_CLOUD = "Unknown cloud environment"  # the SDK got no answer when it asked
 HINTS: dict[type[AmlError], str] = {NotLoggedIn: "`az login` in a terminal, then %aml login"}
 _IMPORTING = threading.RLock()
 
@@ -42,7 +44,12 @@ def warm() -> None:
     """Begin importing the SDK (seconds) while the person reads and types."""
     if "azure.ai.ml" in sys.modules:
         return
-    threading.Thread(target=_imported, args=("azure.ai.ml",), name="aml-warm", daemon=True).start()
+    threading.Thread(target=_import_ahead, name="aml-warm", daemon=True).start()
+
+
+def _import_ahead() -> None:
+    with contextlib.suppress(Exception):  # told to who needs it
+        _imported("azure.ai.ml")
 
 
 def sdk() -> ModuleType:
@@ -85,7 +92,14 @@ def begun(begin: Callable[..., Any], *args: Any, **options: Any) -> Any:
 def _imported(name: str) -> ModuleType:
     # Azure's packages import each other in circles: two threads at once meet halfway and fail.
     with _IMPORTING:
-        return import_module(name)
+        before = set(sys.modules)
+        try:
+            return import_module(name)
+        except Exception:  # it asks the workspace for its cloud; halves are of no use later
+            for half in set(sys.modules) - before:
+                if half.startswith("azure.ai.ml"):
+                    del sys.modules[half]
+            raise
 
 
 class DefaultCredential:
@@ -164,6 +178,8 @@ def _translated(exc: BaseException) -> AmlError:
     if names[0] == "MlException" and exc.__context__ is not None:
         return _translated(exc.__context__)  # a page of advice around what happened
     text = _text(exc)
+    if NO_CLOUD in text:
+        return WorkspaceUnreachable("the workspace does not say which cloud it is", RECONNECT_HINT)
     if getattr(exc, "status_code", None):
         return refusal(exc.status_code, text)  # type: ignore[attr-defined]
     if "RESOURCE" in f"{getattr(exc, 'error_type', '')}{getattr(exc, 'error_code', '')}":

@@ -128,14 +128,18 @@ def ensure(home: Path | None = None) -> Address:
 
 
 def stop(home: Path | None = None) -> bool:
-    """Stop the daemon of a home and wait for its end; False when none runs.
+    """Stop the daemon of a home and wait for its end; False when there is nothing to stop.
+
+    Of a daemon that was killed, that is the model servers it has left behind.
 
     Raises: DaemonError: it still runs, even after being killed.
     """
+    from aml_magics.local import processes
+
     folder = home_folder(home)
     address = find(folder)
     if not address:
-        return False
+        return processes.end_below(folder / "online") > 0
     for signum in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(address.pid, signum)

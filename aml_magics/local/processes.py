@@ -128,6 +128,16 @@ def end_strays(exit_file: Path, but: Collection[int] = ()) -> None:
                 process.kill()
 
 
+def end_below(folder: Path) -> int:
+    """End the commands whose exit files are below a folder; how many processes these were."""
+    found = [*_marked(b"AML_EXIT=" + os.fsencode(folder) + b"/")]
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, GRACE)
+    return len(found)
+
+
 def run(command: list[str], env: dict[str, str]) -> int:
     """Run a short command that says nothing, and return its exit code."""
     return subprocess.run(command, env=env, capture_output=True, check=False).returncode
@@ -135,7 +145,11 @@ def run(command: list[str], env: dict[str, str]) -> int:
 
 def _of(exit_file: Path) -> Iterator[psutil.Process]:
     """Processes that this exit file was given to, and what they have started."""
-    mark = b"AML_EXIT=" + os.fsencode(exit_file) + b"\0"
+    return _marked(b"AML_EXIT=" + os.fsencode(exit_file) + b"\0")
+
+
+def _marked(mark: bytes) -> Iterator[psutil.Process]:
+    """Processes with this in their environment."""
     for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, OSError):
             if mark in _environment(pid):

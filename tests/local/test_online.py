@@ -388,6 +388,18 @@ def test_a_stopped_daemon_leaves_no_process_and_serves_again_when_started(score,
     wait_until(lambda: score().status_code == 200)
 
 
+def test_what_a_killed_daemon_leaves_is_stopped(score, address):
+    assert servers(address)
+    killed = psutil.Process(daemon.find(address.home).pid)
+    killed.kill()
+    killed.wait(30)
+    assert servers(address)
+    assert daemon.stop(address.home)
+    assert not servers(address) and not daemon.stop(address.home)
+    daemon.ensure(address.home)
+    wait_until(lambda: score().status_code == 200)
+
+
 def test_deleting_the_endpoint_ends_its_processes(score, script, address):
     assert servers(address)
     assert script(DELETE).strip() == "[]"
