@@ -27,12 +27,16 @@ PLACES, QUEUE = 4, 10_000  # where nothing was asked for: a laptop's requests wa
 
 
 class Limits(NamedTuple):
-    """What a deployment asks for: requests at a time in an instance and waiting, and seconds."""
+    """What a deployment asks for: requests at a time in an instance and waiting, and seconds.
+
+    `timeout` counts from when a request comes, `execution` from when the model has it.
+    """
 
     places: int = PLACES
     queue: int = QUEUE
     wait: float = LONGEST
     timeout: float = LONGEST
+    execution: float = LONGEST
 
 
 class Answer(NamedTuple):

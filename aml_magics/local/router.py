@@ -35,12 +35,11 @@ _NOT_PASSED_ON = {
 
 
 class Deployment(NamedTuple):
-    """`is_script`: answered by a scoring script; `is_up`: it serves, or will again."""
+    """`is_up`: it serves, or will again."""
 
     id: str
     name: str
     limits: Limits
-    is_script: bool
     is_up: bool
 
 
@@ -97,12 +96,11 @@ class Table:
 
     def _deployment(self, row: Resource) -> Deployment:
         asked = row.properties["requestSettings"]
-        if asked == REQUEST_SETTINGS:  # what Azure shows where nothing was asked for
-            asked = None
         limits = lanes.limits(asked, int(row.body["sku"]["capacity"] or 1))
+        if asked == REQUEST_SETTINGS:  # of what was not asked for, only the model's time is limited
+            limits = Limits(execution=limits.timeout)
         is_up = row.properties["provisioningState"] in ("Succeeded", "Updating")
-        is_script = bool(row.properties["codeConfiguration"])
-        return Deployment(row.id, row.name, limits, is_script, is_up)
+        return Deployment(row.id, row.name, limits, is_up)
 
 
 async def score(call: Call) -> Response:
@@ -128,7 +126,7 @@ async def _answered(call: Call, deployment: Deployment, body: bytes) -> Response
     except ArmError as exc:
         return _failed(exc, headers)
     headers |= {key: text for key, text in answer.headers.items() if _passes(key)}
-    if deployment.is_script and answer.status >= 400:
+    if answer.status >= 400:  # whatever the container says; the reason is in its body
         headers |= {"ms-azureml-model-error-statuscode": str(answer.status)}
         headers |= {"ms-azureml-model-error-reason": "model_error"}
         return Response(answer.body, 424, headers)
@@ -143,9 +141,10 @@ async def _sent(call: Call, deployment: Deployment, body: bytes) -> Answer:
             raise lanes.unavailable(id_)
         instance = await local.lanes.enter(id_, deployment.limits)
         try:
-            return await local.lanes.send(
-                instance, call.request.method, _path(call), _asked(call), body
-            )
+            async with asyncio.timeout(deployment.limits.execution):
+                return await local.lanes.send(
+                    instance, call.request.method, _path(call), _asked(call), body
+                )
         except Lost as exc:
             message = "The process of the deployment ended while it had the request."
             raise ArmError(502, "BadGateway", message) from exc
@@ -258,6 +257,6 @@ def _failed(error: ArmError, headers: Body) -> Response:
 def _too_late(call: Call, deployment: Deployment) -> ArmError:
     if not call.local.lanes.serves(deployment.id):
         return lanes.unavailable(deployment.id)
-    limit = deployment.limits.timeout
+    limit = min(deployment.limits.timeout, deployment.limits.execution)
     message = f"The model did not answer within {limit:g} s: raise request_timeout_ms."
     return ArmError(408, "RequestTimeout", message)

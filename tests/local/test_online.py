@@ -209,9 +209,29 @@ def test_all_forms_of_input_data_are_read(score, input_data):
 )
 def test_bad_input_is_said_to_be(score, body, status, message):
     answer = score(body=body)
-    assert answer.status_code == status
+    assert answer.status_code == 424
+    assert answer.headers["ms-azureml-model-error-statuscode"] == str(status)
+    assert answer.headers["ms-azureml-model-error-reason"] == "model_error"
     assert message in answer.json()["error"]["message"]
     assert answer.headers["azureml-model-deployment"] == "blue"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status", "text"),
+    [
+        ("GET", "/", 200, "Healthy"),
+        ("HEAD", "/", 200, ""),
+        ("GET", "/swagger.json", 200, "openapi"),
+        ("PUT", "/score", 424, "Score with POST"),
+    ],
+)
+def test_an_endpoint_tells_of_itself(score, verb, path, status, text):
+    sent = score().request
+    headers = {"Authorization": sent.headers["Authorization"]}
+    address = sent.url.removesuffix("/score") + path
+    answer = requests.request(verb, address, headers=headers, timeout=60)
+    assert answer.status_code == status and text in answer.text
+    assert requests.request(verb, address, timeout=60).status_code == 401
 
 
 def test_a_deployment_can_be_asked_for_by_name(score):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import re
 import secrets
 import socket
 import tempfile
@@ -21,6 +22,8 @@ from aml_magics.local.controllers.serving import LOG_LIMIT_BYTES, SERVER_LOG, No
 from aml_magics.local.store import Body
 
 log = logging.getLogger(__name__)
+LAST_LINES = 200  # of a log, in which the reason of a failure is looked for
+EXCEPTION = re.compile(r"^(?!azureml_inference)(?:\w+\.)*\w*(?:Error|Exception): .*", re.MULTILINE)
 LOOK = 0.05  # seconds between looks at a starting process
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a start after one that failed
 
@@ -214,16 +217,27 @@ class Instance:
         end = time.monotonic() + self.readiness.patience
         while time.monotonic() < end:
             if handle.wait(LOOK) or self._released.is_set():
-                raise NotReady(f"Its process ended.\n{tail(self._place / SERVER_LOG, 20)}")
+                text = tail(self._place / SERVER_LOG, LAST_LINES)
+                raise NotReady(f"Its process ended{_reason(text)}\n{_end_of(text)}")
             if path.exists() and answers(str(path), self.readiness.timeout):
                 return
         waited = f"It was not ready within {self.readiness.patience:.0f} s."
-        raise NotReady(f"{waited}\n{tail(self._place / SERVER_LOG, 20)}")
+        raise NotReady(f"{waited}\n{_end_of(tail(self._place / SERVER_LOG, LAST_LINES))}")
 
     def _end(self, handle: processes.Handle, path: str) -> None:
         handle.kill()
         processes.reap(handle)
         Path(path).unlink(missing_ok=True)
+
+
+def _reason(log: str) -> str:
+    """The exception that was logged last: what the server says of it comes after, and is long."""
+    found = EXCEPTION.findall(log)
+    return f": {found[-1]}" if found else "."
+
+
+def _end_of(log: str) -> str:
+    return "\n".join(log.splitlines()[-20:])
 
 
 def exit_file(place: Path) -> Path:
