@@ -83,6 +83,13 @@ class Monitor:
             if deployment and kept:
                 self._answers[endpoint.lower()] = kept
 
+    def forget_below(self, workspace: str) -> None:
+        """Forget the endpoints of a workspace."""
+        with self._lock:
+            inside = f"{workspace}/".lower()
+            for endpoint in [one for one in self._answers if one.startswith(inside)]:
+                del self._answers[endpoint]
+
     def answers(self, endpoint: str) -> dict[Key, Answers]:
         return self._answers.get(endpoint.lower(), {})
 

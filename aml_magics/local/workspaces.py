@@ -130,6 +130,7 @@ def delete(call: Call) -> Response:
     call.local.jobs.clear(ws)
     store.delete(ws.id)
     call.local.online.remove_below(ws.id)
+    call.local.monitor.forget_below(ws.id)
     store.note(ws.id, "deleted", True)
     call.local.mlflow.forget(ws.account)
     return Response(status_code=202, headers=_operation(call, ws.id))

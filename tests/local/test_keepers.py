@@ -113,6 +113,20 @@ def test_what_is_deleted_leaves_nothing(local, kept, told, deleted):
     assert not serving.folder(local, BLUE).exists()
 
 
+def test_a_log_is_kept_short_while_it_is_written(local, kept, monkeypatch):
+    monkeypatch.setattr(online.instances, "LOG_LIMIT_BYTES", 1000)
+    monkeypatch.setitem(PROBE, "period", "PT0.1S")
+    deployed(local, kept)
+    log = serving.folder(local, BLUE) / serving.SERVER_LOG
+    with log.open("a") as file:
+        file.write("old\n" * 1000)
+        file.flush()
+        wait_until(lambda: log.stat().st_size < 1000)
+        file.write("new\n")
+    assert log.read_text().endswith("new\n")
+    assert "old" in log.with_suffix(".1.txt").read_text()
+
+
 def test_an_endpoint_whose_name_begins_alike_goes_on(local, kept):
     deployed(local, kept)
     kept.remove_below(ENDPOINT.removesuffix("ne"))

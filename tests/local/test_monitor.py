@@ -78,6 +78,13 @@ def test_what_is_deleted_is_forgotten(counted):
     counted.forget("/never/seen")
 
 
+def test_a_deleted_workspace_is_forgotten(counted):
+    counted.forget_below("/workspaces/wo")
+    assert names(counted)
+    counted.forget_below("/workspaces/W")
+    assert not names(counted)
+
+
 @pytest.mark.parametrize("asked", ["Blue", "blue", "BLUE"])
 def test_names_count_in_any_case_and_are_told_as_given(counted, asked):
     call = SimpleNamespace(

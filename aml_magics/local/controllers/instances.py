@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import socket
 import tempfile
 import threading
@@ -190,6 +191,7 @@ class Instance:
             if server.handle.wait(self.liveness.period) or self._released.is_set():
                 server.handle.wait(processes.GRACE)
                 return
+            _shorten(self._place / SERVER_LOG)
             failed = 0 if answers(server.socket, self.liveness.timeout) else failed + 1
 
     def _launched(self) -> Server:
@@ -271,5 +273,7 @@ def _socket_path(place: Path) -> Path:
 
 
 def _shorten(path: Path) -> None:
+    """Empty a log that is too long, also while it is written to, after copying it."""
     if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-        path.replace(path.with_suffix(".1.txt"))
+        shutil.copyfile(path, path.with_suffix(".1.txt"))
+        os.truncate(path, 0)  # who writes to it appends
