@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from aml_magics import jobs, logs, rest, runs
+from aml_magics import jobs, logs, rest, runs, searches
 from aml_magics.comparison import Comparison
 from aml_magics.errors import AmlError
 from aml_magics.quiet import quiet
@@ -75,9 +75,27 @@ def show_job(job: jobs.Job) -> None:
     _display(card(job, changed), f"live card of job {job.name}")
 
 
+_by_cell: dict[str, tuple[str, list[Any]]] = {}  # of each: its last execution and its views
+
+
+def _replace_earlier(widget: Any) -> None:
+    """Close the views of the cell's execution before: they are seen no more, and would be saved."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = str((parent.get("metadata") or {}).get("cellId") or "")
+    execution = str((parent.get("header") or {}).get("msg_id") or "")
+    before, views = _by_cell.get(cell, ("", []))
+    for view in views if cell and before != execution else ():
+        view.close()
+    _by_cell[cell] = (execution, [*(views if before == execution else ()), widget])
+
+
 def _display(widget: Any, text: str) -> None:
     from IPython.display import display
 
+    _replace_earlier(widget)
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     display({VIEW: view, "text/plain": text}, raw=True)
 
@@ -107,7 +125,12 @@ def comparison(found: Comparison, desk: Desk | None = None) -> Compare:
         lambda run, path: read(session, run, path),
         desk,
     )
-    metrics = {key for row in found.rows for key, value in row.items() if isinstance(value, float)}
+    metrics = {
+        key
+        for row in found.rows
+        for key, value in row.items()
+        if isinstance(value, float) and key != searches.DURATION
+    }
     goals = {key: found.goal_of(key) for key in metrics}
     asked = found.asked
     view = {
@@ -121,7 +144,7 @@ def comparison(found: Comparison, desk: Desk | None = None) -> Compare:
     }
     origin = {name: asked[name] for name in ASKED}
     origin["runs"] = asked["names"] or []
-    origin["metrics"] = found.metrics if asked["metric"] else []
+    origin |= {"metric": found.metric, "metrics": found.metrics if asked["metric"] else []}
     shown = drawable(found.history) if found.metrics else []
     return Compare(found.rows, shown, source, goals=goals, view=view, origin=origin)
 

@@ -23,6 +23,7 @@ NEWEST = "attributes.start_time DESC"
 CHOSEN = "hyperparameters"  # the tag of a sweep's trial
 OWN_TAGS = ("mlflow.", "azureml.")  # of the services, not of the user
 HIDDEN_TAGS = (CHOSEN, "cell_sha256")
+DURATION = "run duration"  # of a record, in seconds: a metric may well be called duration
 SEVERAL = 4  # runs of one name that are told
 
 Run = dict[str, Any]
@@ -179,9 +180,15 @@ def row(run: Run) -> dict[str, Any]:
         "name": info["run_id"],
         "display_name": info.get("run_name") or info["run_id"],
         "status": _status(info),
+        DURATION: _duration(info),
     }
     prefixed = {f"params.{key}": value for key, value in params(run).items()}
     return {**facts, **prefixed, **metrics(run), **facts}  # a metric may be called name
+
+
+def _duration(info: dict[str, Any]) -> float | None:
+    start, end = (int(info.get(key) or 0) for key in ("start_time", "end_time"))
+    return (end - start) / 1000 if start and end else None
 
 
 def _status(info: dict[str, Any]) -> str:
@@ -213,14 +220,13 @@ _NOTHING: Run = {"info": {"run_id": "", "status": ""}}
 
 def _info(run: Run) -> dict[str, Any]:
     info, tags = run["info"], _tags(run)
-    start, end = (int(info.get(key) or 0) for key in ("start_time", "end_time"))
     above = tags.get("mlflow.rootRunId") or tags.get("mlflow.parentRunId")
     return {
         "name": info["run_id"],
         "display_name": info.get("run_name") or info["run_id"],
         "status": _status(info),
-        "start_time": start or None,
-        "duration": (end - start) / 1000 if start and end else None,
+        "start_time": int(info.get("start_time") or 0) or None,
+        "duration": _duration(info),
         "user": info.get("user_id") or tags.get("mlflow.user", ""),
         "job": above or info["run_id"],
     }

@@ -2,7 +2,7 @@
 import { build } from "esbuild";
 
 await build({
-  entryPoints: ["compare", "forms", "job_card"].flatMap((name) => [`src/${name}.ts`, `src/${name}.css`]),
+  entryPoints: ["src/loader.ts", ...["compare", "forms", "job_card"].flatMap((name) => [`src/${name}.ts`, `src/${name}.css`])],
   outdir: "aml_widgets/static",
   bundle: true,
   minify: true,

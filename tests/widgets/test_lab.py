@@ -256,6 +256,15 @@ def test_a_saved_notebook_opens_without_a_kernel(lab, page, view, shot):
     saved = lab.saved("compare")
     assert len(json.dumps(saved.metadata.widgets)) < STATE_BYTES
 
+    codes = [
+        one["state"]["source"]
+        for one in saved.metadata.widgets["application/vnd.jupyter.widget-state+json"][
+            "state"
+        ].values()
+        if "source" in one["state"]
+    ]
+    assert len(codes) == 1  # however many views there are
+
     lab.copy("compare", "reopened")
     other = lab.open("reopened")
     again = other.locator(".aml-compare")

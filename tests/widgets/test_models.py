@@ -95,8 +95,8 @@ def test_curves_are_three_blocks_in_the_order_of_their_description():
         ("b", 2, 10),
     ]
     assert np.frombuffer(block, "f8", 4).tolist() == [0, 1, 0, 1]
-    assert np.frombuffer(block, "f4", 4, 32).tolist() == [0, 1, 0, 1]
-    assert np.frombuffer(block, "f4", 4, 48).tolist() == [0, 1, 1, 2]
+    assert np.frombuffer(block, "f8", 4, 32).tolist() == [0, 1, 1, 2]
+    assert np.frombuffer(block, "f4", 4, 64).tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(

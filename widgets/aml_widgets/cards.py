@@ -15,6 +15,7 @@ WIDTH = 2_000  # characters of a line that are kept
 NEAR = 40  # lines from the end in which a progress bar is looked for
 POINTS = 120  # of a sparkline
 BAR = re.compile(r"(\d{1,3})%\|.*?\|\s*(\d[\d.]*\w?)/(\d[\d.]*\w?)")  # as tqdm prints it
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and movements of a terminal
 STEP = re.compile(r"\$\{\{parent\.jobs\.([\w-]+)\.")  # where a step's input comes from
 
 
@@ -51,6 +52,7 @@ class Log:
 
 
 def _overwritten(line: str) -> str:
+    line = ANSI.sub("", line)
     return line.rstrip("\r").rpartition("\r")[2][:WIDTH]
 
 

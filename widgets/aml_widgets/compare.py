@@ -8,14 +8,15 @@ from typing import Any
 
 import anywidget
 import traitlets as t
+from ipywidgets import widget_serialization
 
 from aml_widgets import curves, tables
+from aml_widgets.code import LOADER, STATIC, Code, code
 from aml_widgets.forms import WISHES, Desk
 
-STATIC = Path(__file__).parent / "static"
 # What a notebook saves of runs and curves; while there is a kernel the view asks it for the rest.
-TABLE_BYTES = 90_000
-CURVE_BYTES = 72_000  # before base64
+TABLE_BYTES = 40_000
+CURVE_BYTES = 36_000  # before base64
 IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 TEXT_BYTES = 200_000  # of a text file that is shown
 
@@ -47,8 +48,9 @@ class Source:
 class Compare(anywidget.AnyWidget):
     """Draws its state and sends wishes; the state alone is enough to open a saved notebook."""
 
-    _esm = STATIC / "compare.js"
+    _esm = LOADER
     _css = STATIC / "compare.css"
+    code = t.Instance(Code).tag(sync=True, **widget_serialization)
     table = t.Dict().tag(sync=True)
     numbers = t.Bytes().tag(sync=True)
     series: t.List[Any] = t.List().tag(sync=True)
@@ -71,7 +73,7 @@ class Compare(anywidget.AnyWidget):
         Args: goals: ``min`` or ``max`` for each metric. view: what to begin with: ``metric``,
             ``x``, ``log``, ``smooth``. origin: what the magic line names: ``experiment``.
         """
-        super().__init__(view=dict(view), origin=dict(origin))
+        super().__init__(code=code("compare"), view=dict(view), origin=dict(origin))
         self._source = source
         self._goals = goals
         self._whole = {(c.run, c.metric): c for c in found}
@@ -121,10 +123,10 @@ class Compare(anywidget.AnyWidget):
     def _send_refresh(self, wish: Mapping[str, Any]) -> None:
         """Read the runs again, and the curves that are shown."""
         rows = self._source.rows()
-        self._whole = {}
-        self._send_curves(
-            {"runs": [row["name"] for row in rows[: wish["limit"]]], "metric": wish["metric"]}
-        )
+        names = [row["name"] for row in rows[: wish["limit"]]]
+        found = self._source.history(names, str(wish["metric"]))
+        self._whole = {(c.run, c.metric): c for c in found}  # what is not shown is read when it is
+        self._send_curves({"runs": [c.run for c in found], "metric": wish["metric"]})
         self._keep(rows)
         self._send_table()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-POINT_BYTES = 16  # step float64, seconds and value float32
+POINT_BYTES = 20  # step and value float64, seconds float32
 
 
 class Curve(NamedTuple):
@@ -22,7 +22,7 @@ class Curve(NamedTuple):
     metric: str
     step: NDArray[np.float64]
     seconds: NDArray[np.float32]
-    value: NDArray[np.float32]
+    value: NDArray[np.float64]
     start: float
 
 
@@ -36,8 +36,7 @@ def curve(run: str, metric: str, step: ArrayLike, time: ArrayLike, value: ArrayL
     order = np.lexsort((times, steps))
     start = float(times.min()) if len(times) else 0.0
     seconds = (times[order] - start).astype("f4")
-    with np.errstate(over="ignore"):  # beyond float32 is drawn as infinite, which is not drawn
-        return Curve(run, metric, steps[order], seconds, values[order].astype("f4"), start)
+    return Curve(run, metric, steps[order], seconds, values[order], start)
 
 
 def thin(whole: Curve, limit: int) -> Curve:
@@ -71,12 +70,12 @@ def overview(curves: Sequence[Curve], limit_bytes: int) -> list[Curve]:
 def pack(curves: Sequence[Curve]) -> tuple[list[dict[str, Any]], bytes]:
     """Curves for the view.
 
-    Returns: a description of each, and their points: all steps (float64), then all seconds, then
-        all values (float32).
+    Returns: a description of each, and their points: all steps, then all values (float64), then
+        all seconds (float32).
     """
     series = [
         {"run": c.run, "metric": c.metric, "count": len(c.value), "start": c.start} for c in curves
     ]
-    blocks = (("<f8", "step"), ("<f4", "seconds"), ("<f4", "value"))
+    blocks = (("<f8", "step"), ("<f8", "value"), ("<f4", "seconds"))
     parts = (getattr(c, name).astype(kind) for kind, name in blocks for c in curves)
     return series, b"".join(part.tobytes() for part in parts)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets as t
+from ipywidgets import widget_serialization
 
-STATIC = Path(__file__).parent / "static"
+from aml_widgets.code import LOADER, STATIC, Code, code
+
 WISHES = frozenset({"facts", "run"})
 Send = Callable[[dict[str, Any]], Any]
 
@@ -57,14 +58,15 @@ class Desk:
 class Form(anywidget.AnyWidget):
     """A form in a cell of its own; what it shows at first is what a saved notebook has."""
 
-    _esm = STATIC / "forms.js"
+    _esm = LOADER
     _css = STATIC / "forms.css"
+    code = t.Instance(Code).tag(sync=True, **widget_serialization)
     form = t.Unicode().tag(sync=True)
     facts = t.Dict().tag(sync=True)
 
     def __init__(self, form: str, facts: Mapping[str, Any], desk: Desk) -> None:
         """Show a form: ``register``, ``deploy`` or ``endpoint``, with these facts."""
-        super().__init__(form=form, facts=dict(facts))
+        super().__init__(code=code("forms"), form=form, facts=dict(facts))
         self._desk = desk
         self.on_msg(self._answer)
 

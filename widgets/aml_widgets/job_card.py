@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets as t
+from ipywidgets import widget_serialization
 
 from aml_widgets import cards, curves
+from aml_widgets.code import LOADER, STATIC, Code, code
 
-STATIC = Path(__file__).parent / "static"
 PAUSE = 0.5  # seconds between two readings, at least
 SHARE = 5  # reading takes at most one part in so many of the time
 PATIENCE = 120.0  # seconds that readings may fail before the card gives up
@@ -22,8 +22,9 @@ PATIENCE = 120.0  # seconds that readings may fail before the card gives up
 class JobCard(anywidget.AnyWidget):
     """Draws its state and sends wishes. A thread of its own reads the job; it prints nothing."""
 
-    _esm = STATIC / "job_card.js"
+    _esm = LOADER
     _css = STATIC / "job_card.css"
+    code = t.Instance(Code).tag(sync=True, **widget_serialization)
     card = t.Dict().tag(sync=True)
     log = t.Unicode().tag(sync=True)
     series: t.List[Any] = t.List().tag(sync=True)
@@ -42,7 +43,7 @@ class JobCard(anywidget.AnyWidget):
         Args: about: ``title``, ``kind``, ``url``. read: the job now, called from a thread.
             changed: told of each reading whose status is another one.
         """
-        super().__init__()
+        super().__init__(code=code("job_card"))
         self._name = name
         self._about = about
         self._read = read
@@ -69,6 +70,8 @@ class JobCard(anywidget.AnyWidget):
         pause = PAUSE
         while self._last.status not in cards.TERMINAL:
             time.sleep(pause)
+            if self.comm is None:  # closed: its cell was run again
+                return
             began = time.monotonic()
             try:
                 self._show(self._read())

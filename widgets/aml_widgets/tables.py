@@ -11,7 +11,7 @@ import numpy as np
 
 Row = Mapping[str, Any]
 PARAM = "params."  # how the keys of parameters begin
-FACTS = ("display_name", "status")  # of any run, shown before the rest
+FACTS = ("display_name", "status", "run duration")  # of any run, shown before the rest
 HIDDEN = frozenset({"name", "run"})  # the id, which is not a column of its own
 
 
@@ -53,7 +53,9 @@ def _column(key: str, rows: Sequence[Row], goals: Mapping[str, str]) -> dict[str
         texts = ["" if _missing(value) else str(value) for value in values]
         return {**column, "type": "text", "texts": texts}
     goal = {"goal": goals.get(key, "max")} if kind == "metric" else {}
-    return {**column, "type": "number", **goal, "numbers": numbers}
+    nans = [at for at, value in enumerate(values) if isinstance(value, float) and math.isnan(value)]
+    logged = {"nans": nans} if nans and kind == "metric" else {}
+    return {**column, "type": "number", **goal, **logged, "numbers": numbers}
 
 
 def _place(column: Mapping[str, Any]) -> int:

@@ -81,8 +81,11 @@ export function artifacts(ask: (wish: Record<string, unknown>) => void, chosenFi
       for (const all of [files, contents, asked, failures]) all.clear();
     },
     hear(content, block) {
+      failures.delete(content.kind === "files" ? content.run : `${content.run}\n${content.path}`);
       if (content.kind === "files") files.set(content.run, content.files ?? []);
       else {
+        const before = contents.get(`${content.run}\n${content.path}`)?.url;
+        if (before) URL.revokeObjectURL(before);
         const type = content.type ?? "text/plain";
         const image = type.startsWith("image/");
         const text = image ? "" : new TextDecoder().decode(block) + (block.byteLength < (content.size ?? 0) ? "\n…" : "");

@@ -2,6 +2,7 @@
 import uPlot from "uplot";
 import { shifted, styleOf, valueAt, windowOf, xRange, yRange, zoomed, type Line, type Range } from "./curves";
 import { h, theme } from "./dom";
+import { pictured } from "./pictures";
 import { text } from "./rows";
 
 export interface Drawn {
@@ -65,7 +66,6 @@ export class Chart {
     const { ink, grid } = theme(this.element);
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
     const paths = uPlot.paths.linear!();
-    const dot = (line: Line) => line.x.length === 1;
     const few = drawn.lines.length <= FEW;
     this.plot = new uPlot(
       {
@@ -87,7 +87,8 @@ export class Chart {
           ...drawn.lines.map((line) => {
             const { color, dash } = styleOf(drawn.index(line.run));
             const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
-            return { stroke: color, dash: few ? dash : [], width: few ? 1.5 : 1, paths, facets, points: { show: dot(line), size: 8, fill: color } } as uPlot.Series;
+            if (line.x.length === 1) return { fill: color, paths: dot, facets, points: { show: false } } as uPlot.Series;
+            return { stroke: color, dash: few ? dash : [], width: few ? 1.5 : 1, paths, facets, points: { show: false } } as uPlot.Series;
           }),
         ],
         hooks: { setCursor: [(plot) => this.read(plot)], setSelect: [(plot) => this.select(plot)] },
@@ -104,7 +105,8 @@ export class Chart {
 
   /** Make one run's curve stand out; none: all alike. */
   highlight(run: string): void {
-    this.focus = run;
+    this.focus = this.drawn?.lines.some((line) => line.run === run) ? run : ""; // a hidden run fades no others
+    run = this.focus;
     if (!this.plot || !this.drawn) return;
     this.drawn.lines.forEach((line, at) => {
       const one = this.plot!.series[at + 1];
@@ -125,15 +127,15 @@ export class Chart {
     });
   }
 
+  /** What is on screen as a picture, with a title and the runs that are drawn. */
   png(): Promise<Blob | null> {
     const source = this.place.querySelector("canvas");
-    if (!source) return Promise.resolve(null);
-    const canvas = h("canvas", { width: source.width, height: source.height });
-    const context = canvas.getContext("2d")!;
-    context.fillStyle = theme(this.element).paper;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(source, 0, 0);
-    return new Promise((done) => canvas.toBlob(done, "image/png"));
+    const { drawn } = this;
+    if (!source || !drawn) return Promise.resolve(null);
+    const few = drawn.lines.length <= FEW;
+    const legend = drawn.lines.slice(0, FEW).map(({ run }) => ({ ...styleOf(drawn.index(run)), name: drawn.name(run) }));
+    const more = drawn.lines.length - legend.length;
+    return pictured(source, this.element, drawn.label, few ? legend : legend.map((one) => ({ ...one, dash: [] })), more > 0 ? `and ${more} more` : "");
   }
 
   destroy(): void {
@@ -196,6 +198,15 @@ export class Chart {
     const at = (event.clientX - box.left) / box.width;
     this.go(zoomed(this.range, this.whole, event.deltaY < 0 ? 0.8 : 1.25, at));
   }
+}
+
+/** A metric that was logged once is a dot: a line of one point is not seen. */
+function dot(plot: uPlot, at: number): uPlot.Series.Paths {
+  const [xs, ys] = plot.data[at] as unknown as [Float64Array, Float64Array];
+  const path = new Path2D();
+  const radius = 4 * devicePixelRatio;
+  if (xs.length) path.arc(plot.valToPos(xs[0]!, "x", true), plot.valToPos(ys[0]!, "y", true), radius, 0, 2 * Math.PI);
+  return { stroke: null, fill: path, clip: null, band: null, gaps: null, flags: 0 } as unknown as uPlot.Series.Paths;
 }
 
 /** A run's colour and dash, as in the chart. */

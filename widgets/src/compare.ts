@@ -5,11 +5,12 @@ import { lineOf } from "./curves";
 import { bytes, curvesOf, runsOf, type Column, type Curve, type Run } from "./data";
 import { deployRun, register } from "./deploy_forms";
 import { Desk } from "./desk";
-import { codeLine, download, h, hideStatic, onTheme } from "./dom";
+import { codeLine, download, h, hideStatic, onTheme, ownKeys } from "./dom";
 import { choice, parallel, scatter } from "./figures";
 import { compareLine, csv, withFound } from "./lines";
-import { ask, listening, type Context, type Model } from "./model";
-import { brushed, drawn, FRESH, matches, shownColumns, type View } from "./rows";
+import { ask, listening, onEnd, type Context, type Model } from "./model";
+import { svgPicture } from "./pictures";
+import { drawn, FRESH, matches, shownColumns, withinBrushes, type View } from "./rows";
 import { Table } from "./table";
 
 const CURVES = 100; // at most so many are drawn at once
@@ -53,12 +54,23 @@ class Compare {
     this.controls();
     this.draw();
     this.watch();
+    this.undo.push(ownKeys(el));
+    onEnd(this.listen, model, () => this.end());
     ask(model, { want: "alive" });
+  }
+
+  /** The kernel has ended: what is shown stays, and nothing can be asked for. */
+  private end(): void {
+    this.alive = false;
+    delete this.el.dataset["alive"];
+    this.controls();
+    this.say("the kernel has ended: run the cell again");
   }
 
   destroy(): void {
     this.listen.stop();
     this.chart.destroy();
+    this.files.forget();
     this.undo.forEach((act) => act());
   }
 
@@ -112,8 +124,8 @@ class Compare {
     if (content.kind === "alive") this.revive(content.forms);
     if (content.kind === "error") this.failed(content.wish, content.text);
     if (content.kind === "curves") {
-      this.keep(curvesOf(content.series, bytes(buffers[0])));
       this.say("");
+      this.keep(curvesOf(content.series, bytes(buffers[0])));
       this.drawPanel();
     }
     if (content.kind === "table") {
@@ -154,6 +166,7 @@ class Compare {
   private failed(wish: any, text: string): void {
     this.say(text);
     for (const run of wish?.want === "curves" ? wish.runs : []) this.asked.delete(`${run}\n${wish.metric}`);
+    if (wish?.want === "refresh") this.asked = new Set(this.curves.keys());
     if (wish?.want === "files" || wish?.want === "file") this.files.failed(wish, text);
   }
 
@@ -167,7 +180,7 @@ class Compare {
 
   private controls(): void {
     const { view } = this;
-    const filter = h("input", { type: "search", placeholder: "filter: words, or parameter=value", "aria-label": "filter runs", value: view.filter, oninput: () => this.change({ filter: filter.value }) });
+    const filter = h("input", { type: "search", placeholder: "filter: words, kind=a, lr>0.5", "aria-label": "filter runs", value: view.filter, oninput: () => this.change({ filter: filter.value }) });
     const differ = h("input", { type: "checkbox", checked: view.differ, onchange: () => this.change({ differ: differ.checked }) });
     const params = this.columns.filter(({ kind, key }) => kind === "param" || key === "status");
     const none = { key: "", label: "nothing" } as Column;
@@ -196,12 +209,22 @@ class Compare {
     this.say("runs.csv holds the runs that are drawn");
   }
 
+  /** What is on screen, and the line that draws it. */
   private async png(): Promise<void> {
-    if (this.view.tab !== "curves") this.change({ tab: "curves" });
-    const picture = await this.chart.png();
-    if (!picture) return;
-    download(`${this.view.metric}.png`, picture);
-    this.line.set(withFound(this.magic(), `figure.savefig("${this.view.metric.replaceAll(/[^\w.-]/g, "_")}.png")`));
+    const { tab, metric } = this.view;
+    const figure = this.panel.querySelector<SVGSVGElement>("svg.aml-figure");
+    const title = tab === "curves" ? metric : (figure?.getAttribute("aria-label") ?? "").replace(/;.*/, "");
+    const picture = tab === "curves" ? await this.chart.png() : figure && (await svgPicture(figure, title));
+    if (!picture) return this.say("there is no chart to keep here");
+    const name = `${(tab === "curves" ? metric : tab).replaceAll(/[^\w.-]/g, "_")}.png`;
+    download(name, picture);
+    this.line.set(withFound(this.magic(), `${this.drawing()}.savefig("${name}")`));
+  }
+
+  /** What draws the chart of a tab in Python. */
+  private drawing(): string {
+    const [x, y] = ["Parameter", "Metric"].map((label) => [...this.panel.querySelectorAll("label")].find((one) => one.textContent?.startsWith(label))?.querySelector("select")?.value ?? "");
+    return { scatter: `df.plot.scatter(${JSON.stringify(x)}, ${JSON.stringify(`metrics.${y}`)}).figure`, parallel: "parallel" }[this.view.tab] ?? "figure";
   }
 
   private draw(): void {
@@ -245,7 +268,7 @@ class Compare {
     if (this.view.tab === "scatter") this.panel.replaceChildren(scatter(this.columns, this.shown(), acts));
     if (this.view.tab === "parallel") {
       const all = this.runs.filter((run) => matches(run, this.view.filter) && !this.view.hidden.includes(run.id));
-      const inside = new Set(all.filter((run) => brushed(run, this.view.brushes)).map(({ id }) => id));
+      const inside = new Set(withinBrushes(all, this.view.brushes).map(({ id }) => id));
       this.panel.replaceChildren(parallel(this.columns, all, inside, acts));
     }
     if (this.view.tab === "artifacts") this.panel.replaceChildren(this.files.draw(drawn(this.runs, this.view), this.view.baseline, this.alive));
@@ -257,7 +280,10 @@ class Compare {
     const { view } = this;
     const runs = new Map(this.runs.map((run) => [run.id, run]));
     const found = this.shown().flatMap(({ id }) => this.curves.get(`${id}\n${view.metric}`) ?? []);
-    const lines = found.map((curve) => lineOf(curve, view)).filter(({ x }) => x.length);
+    const all = found.map((curve) => lineOf(curve, view));
+    const lines = all.filter(({ x }) => x.length);
+    const gone = all.filter(({ x }) => !x.length).map(({ run }) => runs.get(run)!.name);
+    this.say(gone.length ? `${view.log ? "no value above 0" : "no number"} to draw of ${gone.join(", ")}` : "");
     this.chart.draw({ lines, index: (id) => runs.get(id)!.index, name: (id) => runs.get(id)!.name, x: view.x, log: view.log, label: view.metric });
   }
 

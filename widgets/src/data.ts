@@ -7,6 +7,7 @@ export interface Column {
   type: "number" | "text";
   goal?: "min" | "max";
   texts?: string[];
+  nans?: number[]; // places of runs that have logged NaN, which others lack
 }
 
 export interface Series {
@@ -19,7 +20,7 @@ export interface Series {
 export interface Curve extends Series {
   step: Float64Array;
   seconds: Float32Array; // since start
-  value: Float32Array;
+  value: Float64Array;
 }
 
 export interface Run {
@@ -27,7 +28,10 @@ export interface Run {
   index: number;
   name: string;
   cells: Record<string, number | string>;
+  nans: Set<string>; // keys of what was logged as no number
 }
+
+export const POINT_BYTES = 20; // step and value float64, seconds float32
 
 /** The bytes of a view in a buffer of their own: typed arrays need them aligned. */
 export function bytes(view: DataView | ArrayBuffer | Uint8Array | null | undefined): ArrayBuffer {
@@ -51,16 +55,17 @@ export function runsOf(table: { runs: string[]; columns: Column[] }, block: Arra
         column.type === "number"
           ? numbers[offsets.get(column.key)! + index]
           : (column.texts?.[index] ?? "");
-    return { id, index, name: String(cells["display_name"] || id), cells };
+    const nans = new Set(table.columns.filter(({ nans: places }) => places?.includes(index)).map(({ key }) => key));
+    return { id, index, name: String(cells["display_name"] || id), cells, nans };
   });
 }
 
-/** Curves of a block: all steps, then all seconds, then all values. */
+/** Curves of a block: all steps, then all values, then all seconds. */
 export function curvesOf(series: Series[], block: ArrayBuffer): Curve[] {
   const total = series.reduce((sum, one) => sum + one.count, 0);
   const steps = new Float64Array(block, 0, total);
-  const seconds = new Float32Array(block, 8 * total, total);
-  const values = new Float32Array(block, 12 * total, total);
+  const values = new Float64Array(block, 8 * total, total);
+  const seconds = new Float32Array(block, 16 * total, total);
   let at = 0;
   return series.map((one) => {
     const range: [number, number] = [at, (at += one.count)];

@@ -72,9 +72,24 @@ function failure(why: unknown): HTMLElement {
     "div",
     { role: "alert", class: "aml-alert" },
     h("b", {}, message),
-    detail.length ? h("pre", { class: "aml-log" }, detail.join("\n")) : "",
+    detail.length ? atItsEnd(h("pre", { class: "aml-log", tabindex: 0 }, detail.join("\n"))) : "",
     hint ? h("div", {}, "hint: ", h("code", {}, hint)) : "",
   );
+}
+
+/** The end of a log is what matters: scroll there once it is laid out. */
+function atItsEnd<E extends HTMLElement>(element: E): E {
+  requestAnimationFrame(() => (element.scrollTop = element.scrollHeight));
+  return element;
+}
+
+/** Enter in a field does what the form's button does. */
+function submits(body: HTMLElement, act: HTMLButtonElement): void {
+  body.onkeydown = (event) => {
+    if (event.key !== "Enter" || !(event.target instanceof HTMLInputElement) || event.isComposing) return;
+    event.preventDefault();
+    if (!act.disabled) act.click();
+  };
 }
 
 const input = (value: string, more: Record<string, unknown> = {}): HTMLInputElement => h("input", { type: "text", value, spellcheck: "false", autocomplete: "off", ...more });
@@ -88,7 +103,7 @@ async function doing(act: HTMLButtonElement, note: HTMLElement, work: (told: (te
   note.replaceChildren(told);
   told.hidden = true;
   try {
-    await work((text) => ((told.hidden = false), told.append(text)));
+    await work((text) => ((told.hidden = false), told.append(text), (told.scrollTop = told.scrollHeight)));
   } catch (why) {
     note.append(failure(why));
   }
@@ -142,6 +157,7 @@ export function register(desk: Desk, run: string, then: () => void = () => undef
     });
     body.replaceChildren(...fields.map((one) => one.element), version, signature, act);
     body.addEventListener("input", check);
+    submits(body, act);
     check();
     (name.input as HTMLInputElement).focus();
   };
@@ -202,6 +218,7 @@ export function deploy(desk: Desk, model: string): HTMLElement {
     });
     body.replaceChildren(...fields.map((one) => one.element), list, sizes, becomes, act);
     body.addEventListener("input", check);
+    submits(body, act);
     check();
     (endpoint.input as HTMLInputElement).focus();
   };
@@ -257,6 +274,7 @@ export function tryIt(desk: Desk, endpoint: string, example: Example, deployment
   });
   body.replaceChildren(grid, json, h("label", {}, asJson, " as JSON"), act);
   body.addEventListener("input", check);
+  submits(body, act);
   check();
   return element;
 }
@@ -289,8 +307,15 @@ export function drawLoad(cell: HTMLElement, load: Load | undefined): void {
 /** An endpoint: its deployments, their shares, logs, a question, its end. `atEnd` takes what ends its refreshing. */
 export function endpoint(desk: Desk, first: Endpoint, atEnd: (act: () => void) => void = () => undefined): HTMLElement {
   const place = h("div", { class: "aml-form" });
+  const note = h("div", { role: "status", class: "aml-told" });
+  const elsewhere = h("div", { role: "status", class: "aml-note" });
   let loads: Record<string, HTMLElement> = {};
+  let known = "";
+  let moved = false; // a slider, by hand
   const show = (facts: Endpoint): void => {
+    known = JSON.stringify(facts);
+    moved = false;
+    elsewhere.replaceChildren();
     loads = Object.fromEntries(facts.deployments.map((one) => [one.name, h("td", { class: "aml-load" })]));
     place.replaceChildren(...parts(facts));
     void measure();
@@ -301,19 +326,38 @@ export function endpoint(desk: Desk, first: Endpoint, atEnd: (act: () => void) =
   };
   const timer = setInterval(() => {
     const isSeen = place.isConnected && document.visibilityState === "visible"; // a cell out of view is detached
-    if (isSeen) void measure();
+    if (isSeen) void look();
   }, 1000 * REFRESH_SECONDS);
   atEnd(() => clearInterval(timer));
-  const again = async (): Promise<void> => show(await desk.facts("endpoint", { name: first.name }));
+  const read = (): Promise<Endpoint> => desk.facts("endpoint", { name: first.name });
+  const again = async (): Promise<void> => show(await read());
+  /** Look what others have changed: shown at once, unless sliders were moved here meanwhile. */
+  const look = async (): Promise<void> => {
+    const found = await read().catch((why) => void elsewhere.replaceChildren(`cannot be read: ${why.message}`));
+    if (!found) return;
+    if (JSON.stringify(found) === known) return void measure();
+    if (moved) elsewhere.replaceChildren(`changed meanwhile: ${said(found)}; `, button("Show", () => show(found)));
+    else show(found);
+  };
+  const said = ({ deployments }: Endpoint): string => deployments.map(({ name, share }) => `${name} ${share} %`).join(", ") || "no deployment";
+  /** Set shares, unless others have changed them since they were shown. */
+  const set = async (line: string): Promise<void> => {
+    const found = await read();
+    if (JSON.stringify(found.deployments.map(({ name, share }) => [name, share])) !== JSON.stringify(JSON.parse(known).deployments.map((one: Endpoint["deployments"][0]) => [one.name, one.share]))) {
+      show(found);
+      throw new Refusal(`changed meanwhile: ${said(found)}`, "set the sliders again");
+    }
+    await desk.run(line);
+    await again();
+  };
 
   const parts = (facts: Endpoint): HTMLElement[] => {
-    const note = h("div", { role: "status", class: "aml-told" });
     const line = codeLine();
     const sliders = facts.deployments.map((one) => h("input", { type: "range", min: 0, max: 100, value: one.share, "aria-label": `traffic of ${one.name}` }));
     const outs = facts.deployments.map(() => h("output"));
     const left = h("span", { class: "aml-note", "aria-live": "polite" });
     const shares = (): Shares => Object.fromEntries(facts.deployments.map((one, at) => [one.name, Number(sliders[at]!.value)]));
-    const apply = button("Apply", () => void doing(apply, note, async () => void ((await desk.run(trafficLine(facts.name, shares()))), await again())));
+    const apply = button("Apply", () => void doing(apply, note, () => set(trafficLine(facts.name, shares()))));
     const back = button("Roll back", () => void doing(back, note, async () => void ((await desk.run(`%aml rollback ${quoted(facts.name)}`)), await again())));
     const check = (): void => {
       const total = sum(shares());
@@ -327,7 +371,7 @@ export function endpoint(desk: Desk, first: Endpoint, atEnd: (act: () => void) =
         const read = `%aml endpoint logs ${quoted(facts.name)}`;
         line.set(read);
         const { text } = await desk.run(read);
-        note.replaceChildren(h("pre", { class: "aml-log", tabindex: 0, "aria-label": "logs" }, text));
+        note.replaceChildren(atItsEnd(h("pre", { class: "aml-log", tabindex: 0, "aria-label": "logs" }, text)));
       }),
     );
     const ask = button("Try it…", () =>
@@ -351,14 +395,16 @@ export function endpoint(desk: Desk, first: Endpoint, atEnd: (act: () => void) =
     );
     const heads = ["deployment", "model", "state", "machines", "requests", "traffic"].map((text) => h("th", { scope: "col" }, text));
     const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows));
-    table.addEventListener("input", check);
+    table.addEventListener("input", () => ((moved = true), check()));
+    const refresh = button("Refresh", () => void doing(refresh, note, again));
     const key = h("span", { class: "aml-note", title: "the keys are not kept in the notebook" }, `${facts.auth}: •••••••• `, h("code", {}, `%aml online-endpoint get-credentials ${quoted(facts.name)}`));
     if (facts.deployments.length) check();
     else apply.disabled = ask.disabled = true;
     return [
       h("h4", {}, facts.name, h("span", { class: "aml-note" }, ` ${facts.state} · ${facts.uri}`)),
       facts.deployments.length ? table : h("p", { class: "aml-note" }, "no deployment yet"),
-      h("div", { class: "aml-bar" }, apply, left, back, ask, logs, ...remove(facts.name, note, line.set)),
+      elsewhere,
+      h("div", { class: "aml-bar" }, apply, left, back, ask, logs, refresh, ...remove(facts.name, note, line.set)),
       key,
       line.element,
       note,

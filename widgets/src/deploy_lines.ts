@@ -23,7 +23,8 @@ export interface Deployment {
 
 export type Shares = Record<string, number>;
 
-const words = (text: string): string[] => text.split(/\s+/).filter(Boolean);
+/** `a=1 b=2`, and as people also write it, `a=1, b=2`. */
+const words = (text: string): string[] => text.split(/,\s+|\s+|,(?=[\w.-]+=)/).filter(Boolean);
 const flag = (name: string, value: string): string[] => (value ? [name, quoted(value)] : []);
 const pairs = (name: string, text: string): string[] => (words(text).length ? [name, ...words(text).map(quoted)] : []);
 

@@ -61,6 +61,21 @@ export async function copy(text: string): Promise<void> {
   }
 }
 
+const SUPPRESS = "data-lm-suppress-shortcuts"; // JupyterLab looks for it at what has the focus
+
+/** Keep keys typed in a view from the notebook's shortcuts, which delete cells; those with Ctrl, as to save, go on. Returns how to stop. */
+export function ownKeys(root: HTMLElement): () => void {
+  const passes = (event: KeyboardEvent) => event.ctrlKey || event.metaKey;
+  const mark = (event: KeyboardEvent) => {
+    if (!event.composedPath().includes(root)) return;
+    if (passes(event)) root.removeAttribute(SUPPRESS);
+    else root.setAttribute(SUPPRESS, "true");
+  };
+  window.addEventListener("keydown", mark, true); // before the page's own listener
+  root.addEventListener("keydown", (event) => passes(event) || event.stopPropagation());
+  return () => window.removeEventListener("keydown", mark, true);
+}
+
 /** A line of code to copy: what the last click would be when typed. */
 export function codeLine(): { element: HTMLElement; set: (line: string) => void } {
   const code = h("code", { tabindex: 0, "aria-label": "the magic line that does the same" });

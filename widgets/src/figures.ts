@@ -1,7 +1,7 @@
 // A scatter of parameter against metric, and parallel coordinates whose axes are brushed: SVG.
 import { styleOf } from "./curves";
 import { h, s, ticks } from "./dom";
-import { axes, text, type View } from "./rows";
+import { axes, namesOf, shownColumns, text, type View } from "./rows";
 import type { Column, Run } from "./data";
 
 const WIDTH = 760;
@@ -29,7 +29,7 @@ interface Pick {
 /** Values of a column as positions: numbers, or the places of texts in their order. */
 export function positions(runs: Run[], column: Column): { values: number[]; names: string[] } {
   if (column.type === "number") return { values: runs.map((run) => run.cells[column.key] as number), names: [] };
-  const names = [...new Set(runs.map((run) => String(run.cells[column.key])))].sort();
+  const names = namesOf(runs, column.key);
   return { values: runs.map((run) => names.indexOf(String(run.cells[column.key]))), names };
 }
 
@@ -82,22 +82,42 @@ export function choice(label: string, columns: Column[], value: string, changed:
   return h("label", {}, `${label} `, select);
 }
 
-/** Parallel coordinates of what differs; `faint` runs are those that the brushes leave out. */
+const MOST_AXES = 12; // parameters, as in the static picture
+const FROM_TO = [[126, 3, 168], [204, 71, 120], [248, 149, 64]]; // the worst, the middle and the best value
+
+/** The colour of a value by its place between the worst (0) and the best (1); grey for none. */
+export function tint(share: number): string {
+  if (!isFinite(share)) return "#808080";
+  const [at, rest] = [Math.min(Math.floor(2 * share), 1), 2 * share - Math.min(Math.floor(2 * share), 1)];
+  return `rgb(${FROM_TO[at]!.map((from, channel) => Math.round(from + rest * (FROM_TO[at + 1]![channel]! - from))).join(",")})`;
+}
+
+/** Parameters and facts that are axes: numbers that differ, and texts of a few kinds. */
+export function parallelAxes(all: Column[], runs: Run[]): Column[] {
+  const params = shownColumns(all, runs, true).filter(({ kind }) => kind === "param");
+  return params.filter((column) => column.type === "number" || positions(runs, column).names.length <= MOST_AXES);
+}
+
+/** Parallel coordinates of what differs, coloured by the metric; `inside` are the runs that the brushes leave. */
 export function parallel(all: Column[], runs: Run[], inside: Set<string>, { view, change, hover }: Pick): HTMLElement {
-  const params = axes(all, runs).filter(({ kind }) => kind === "param");
+  const params = parallelAxes(all, runs);
   const metrics = axes(all, runs).filter(({ key, kind }) => kind === "metric" && key === view.metric);
-  const shown = [...params.slice(0, 8), ...metrics];
-  if (shown.length < 2) return h("p", {}, "Parallel coordinates need two numbers that differ between the runs.");
+  const shown = [...params.slice(0, MOST_AXES), ...metrics];
+  if (shown.length < 2) return h("p", {}, "Parallel coordinates need two parameters or metrics that differ between the runs.");
   const across = scale([0, shown.length - 1], [MARGIN.left, WIDTH - MARGIN.left]);
-  const maps = shown.map(({ key }) => {
-    const range = extent(runs.map((run) => run.cells[key] as number));
-    return { range, to: scale(range, [HEIGHT - MARGIN.bottom, MARGIN.top + 16]), from: scale([HEIGHT - MARGIN.bottom, MARGIN.top + 16], range) };
+  const places = shown.map((column) => positions(runs, column));
+  const maps = places.map(({ values, names }) => {
+    const range = extent(values);
+    return { range, names, to: scale(range, [HEIGHT - MARGIN.bottom, MARGIN.top + 16]), from: scale([HEIGHT - MARGIN.bottom, MARGIN.top + 16], range) };
   });
-  const paths = runs.map((run) => {
-    const points = shown.map(({ key }, at) => [across(at), maps[at].to(run.cells[key] as number)]).filter(([, y]) => isFinite(y));
+  const [metric] = metrics;
+  const good = metric ? scale(maps[maps.length - 1]!.range, metric.goal === "min" ? [1, 0] : [0, 1]) : () => NaN;
+  const paths = runs.map((run, place) => {
+    const points = shown.map((_, at) => [across(at), maps[at]!.to(places[at]!.values[place]!)]).filter(([, y]) => isFinite(y!));
     const act = { onmouseenter: () => hover(run.id), onmouseleave: () => hover("") };
-    const look = { stroke: styleOf(run.index).color, class: inside.has(run.id) ? "aml-path" : "aml-path aml-out" };
-    return s("path", { d: `M${points.map((point) => point.map((n) => n.toFixed(1)).join(",")).join("L")}`, ...look, ...act, "data-run": run.id }, s("title", {}, run.name));
+    const stroke = metric ? tint(good(run.cells[metric.key] as number)) : styleOf(run.index).color;
+    const look = { stroke, class: inside.has(run.id) ? "aml-path" : "aml-path aml-out" };
+    return s("path", { d: `M${points.map((point) => point.map((n) => n!.toFixed(1)).join(",")).join("L")}`, ...look, ...act, "data-run": run.id }, s("title", {}, run.name));
   });
   const picture = s(
     "svg",
@@ -106,8 +126,10 @@ export function parallel(all: Column[], runs: Run[], inside: Set<string>, { view
     ...shown.map((column, at) => axisOf(column, across(at), maps[at], view.brushes[column.key], (range) => change({ brushes: without(view.brushes, column.key, range) }))),
   );
   const clear = h("button", { type: "button", disabled: !Object.keys(view.brushes).length, onclick: () => change({ brushes: {} }) }, "Clear brushes");
+  const left = params.slice(MOST_AXES).map(({ label }) => label);
+  const colours = metric ? [h("span", { class: "aml-note" }, `${metric.label}: `, ...(["worst", "best"] as const).map((which, at) => h("span", { style: `color:${tint(at)}` }, `■ ${which} `)))] : [];
   const hint = h("span", { class: "aml-note" }, "Drag along an axis to select runs; with the keyboard: arrows move, Shift and arrows resize, Escape clears.");
-  return h("div", {}, h("div", { class: "aml-bar" }, clear, hint), picture);
+  return h("div", {}, h("div", { class: "aml-bar" }, clear, ...colours, hint), picture, left.length ? h("p", { class: "aml-note" }, `not drawn: ${left.join(", ")}`) : "");
 }
 
 export function without(brushes: View["brushes"], key: string, range: [number, number] | null): View["brushes"] {
@@ -127,14 +149,19 @@ export function keyed(brush: [number, number] | undefined, [low, high]: [number,
 
 interface Map1 {
   range: [number, number];
+  names: string[]; // of a column of texts
   to: (value: number) => number;
   from: (pixel: number) => number;
 }
 
-function axisOf(column: Column, x: number, { range, to, from }: Map1, brush: [number, number] | undefined, set: (range: [number, number] | null) => void): SVGElement {
+function axisOf(column: Column, x: number, { range, names, to, from }: Map1, brush: [number, number] | undefined, set: (range: [number, number] | null) => void): SVGElement {
   const box = brush ? { x: x - 7, width: 14, y: to(brush[1]), height: Math.max(to(brush[0]) - to(brush[1]), 2) } : null;
   const bar = s("rect", { class: "aml-brush", ...(box ?? { visibility: "hidden" }) });
   const words = brush ? `${text(brush[0])} to ${text(brush[1])}` : "all values";
+  const ends = [
+    s("text", { x, y: MARGIN.top + 10, "text-anchor": "middle" }, text(range[1])),
+    s("text", { x, y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, text(range[0])),
+  ];
   let start: number | null = null;
   const at = (event: PointerEvent) => {
     const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(group.ownerSVGElement!.getScreenCTM()!.inverse());
@@ -178,8 +205,7 @@ function axisOf(column: Column, x: number, { range, to, from }: Map1, brush: [nu
     s("rect", { x: x - 14, width: 28, y: MARGIN.top, height: HEIGHT - MARGIN.bottom - MARGIN.top + 8, fill: "transparent" }),
     s("line", { x1: x, x2: x, y1: to(range[0]), y2: to(range[1]) }),
     s("text", { x, y: 14, "text-anchor": "middle" }, short(column.label)),
-    s("text", { x, y: MARGIN.top + 10, "text-anchor": "middle" }, text(range[1])),
-    s("text", { x, y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, text(range[0])),
+    ...(names.length ? names.map((name, at) => s("text", { x: x + 6, y: to(at) + 4 }, short(name))) : ends),
     bar,
   );
   return group;

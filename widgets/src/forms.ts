@@ -1,8 +1,8 @@
 // A form in a cell of its own: that of an endpoint, of a run to register, or of a model to deploy.
 import { deploy, endpoint, register } from "./deploy_forms";
 import { Desk } from "./desk";
-import { hideStatic } from "./dom";
-import { ask, listening, type Context } from "./model";
+import { h, hideStatic, ownKeys } from "./dom";
+import { ask, listening, onEnd, type Context } from "./model";
 
 export default {
   render({ model, el }: Context): () => void {
@@ -18,6 +18,11 @@ export default {
       const made = { endpoint: () => endpoint(desk, facts, (act) => undo.push(act)), register: () => register(desk, facts.run), deploy: () => deploy(desk, facts.model) };
       el.append(made[model.get("form") as keyof typeof made]());
     });
+    onEnd(listen, model, () => {
+      delete el.dataset["alive"];
+      el.prepend(h("p", { role: "status", class: "aml-note" }, "the kernel has ended: run the cell again"));
+    });
+    undo.push(ownKeys(el));
     ask(model, { want: "alive" });
     return () => {
       listen.stop();

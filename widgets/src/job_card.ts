@@ -1,10 +1,11 @@
 // A job's card: status, progress, metrics, log and child jobs, until the job ends.
 import { sparkline, styleOf } from "./curves";
-import { bytes, curvesOf, type Curve } from "./data";
-import { codeLine, h, hideStatic, s } from "./dom";
+import { bytes, curvesOf, POINT_BYTES, type Curve } from "./data";
+import { codeLine, h, hideStatic, ownKeys, s } from "./dom";
 import { layered, type Child } from "./graph";
+import { duration } from "./duration";
 import { quoted } from "./lines";
-import { ask, listening, type Context, type Model } from "./model";
+import { ask, listening, onEnd, type Context, type Model } from "./model";
 import { text } from "./rows";
 
 interface Card {
@@ -24,14 +25,6 @@ interface Card {
 }
 
 const SHAPES: Record<string, string> = { Completed: "✓", Failed: "✗", Canceled: "■", Running: "▶" };
-
-/** Hours, minutes and seconds. */
-export function duration(seconds: number): string {
-  const whole = Math.floor(seconds);
-  const pad = (value: number) => String(value).padStart(2, "0");
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
-  return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
-}
 
 class JobCard {
   private card!: Card;
@@ -60,7 +53,8 @@ class JobCard {
     this.listen.on("change:log", () => this.drawLog());
     this.listen.on("change:series", () => this.drawMetrics());
     this.listen.on("change:points", () => this.drawMetrics());
-    this.listen.on("msg:custom", () => ((this.alive = true), this.draw()));
+    this.listen.on("msg:custom", () => this.live(true));
+    onEnd(this.listen, model, () => this.live(false));
     el.classList.add("aml-widget", "aml-card");
     el.append(this.head, this.bar, this.metrics, this.graph, this.logBar(), this.log, this.line.element);
     this.draw();
@@ -74,13 +68,19 @@ class JobCard {
       this.drawLog();
     });
     size.observe(el);
-    this.undo.push(() => clearInterval(timer), () => size.disconnect());
+    this.undo.push(() => clearInterval(timer), () => size.disconnect(), ownKeys(el));
     ask(model, { want: "alive" });
   }
 
   destroy(): void {
     this.listen.stop();
     this.undo.forEach((act) => act());
+  }
+
+  /** Whether a kernel answers: without one the card is what was seen last. */
+  private live(alive: boolean): void {
+    this.alive = alive;
+    this.draw();
   }
 
   private say(verb: string): void {
@@ -103,7 +103,7 @@ class JobCard {
       this.note,
     );
     if (focus) this.head.querySelector<HTMLElement>(`.${focus}`)?.focus();
-    this.note.textContent = this.card.note || error || (this.alive || this.card.over ? "" : "as last seen: no kernel answers");
+    this.note.textContent = this.card.note || error || (this.alive || this.card.over ? "" : "as last seen: it needs a kernel to go on, run the cell again");
     if (!this.line.element.querySelector("code")?.textContent) this.say(this.card.over ? "show" : "stream");
     this.tick();
     this.drawProgress();
@@ -131,7 +131,7 @@ class JobCard {
     const series = this.model.get("series");
     const block = bytes(this.model.get("points"));
     const total = series.reduce((sum: number, one: Curve) => sum + one.count, 0);
-    if (block.byteLength !== 16 * total) return; // the other half of the change comes next
+    if (block.byteLength !== POINT_BYTES * total) return; // the other half of the change comes next
     this.metrics.replaceChildren(...curvesOf(series, block).map((curve, at) => this.spark(curve, at)));
   }
 
@@ -157,7 +157,7 @@ class JobCard {
     const log: string = this.model.get("log");
     const lines = log.split("\n");
     const found = this.query ? lines.filter((line) => line.toLowerCase().includes(this.query)) : lines;
-    this.log.textContent = found.join("\n");
+    this.log.textContent = found.length ? found.join("\n") : `no line has “${this.query}”`;
     this.log.hidden = !log;
     if (this.follow) this.log.scrollTop = this.log.scrollHeight;
   }

@@ -10,7 +10,11 @@ export interface Origin {
   by?: string;
   goal?: string;
   max_results?: number;
+  metric?: string; // that decides
+  metrics?: string[]; // as they were asked for; empty: the usual ones
 }
+
+export const NOTHING = "# no run is left to compare: change the filter";
 
 const BARE = /^[A-Za-z0-9_.:@/+=-]+$/;
 
@@ -23,21 +27,33 @@ export function quoted(word: string): string {
 
 /** The line that shows this comparison: the runs that are drawn, the metric, axis and scale. */
 export function compareLine(origin: Origin, view: View, all: Run[], shown: Run[], columns: Column[] = []): string {
+  if (!shown.length) return NOTHING;
   const whole = shown.length === all.length && (origin.experiment || origin.runs?.length);
   const which = whole ? asked(origin) : shown.map((run) => quoted(run.id));
   const asIs = which.includes("--by");
   const by = asIs ? [] : order(view, columns, origin.goal);
   const decides = columns.find(({ key }) => key === (asIs ? origin.by : view.metric));
   const goal = origin.goal && decides?.goal === origin.goal ? ["--goal", origin.goal] : [];
+  const metrics = shownMetrics(origin, view);
   const flags = [
-    ...(view.metric ? ["--metric", quoted(view.metric)] : []),
+    ...(metrics.length ? ["--metric", ...metrics.map(quoted)] : []),
     ...(by.length ? by : goal),
     ...(view.differ ? [] : ["--all"]),
     ...(view.smooth > 0 ? ["--smooth", String(view.smooth)] : []),
     ...(view.log ? ["--log"] : []),
     ...(view.x !== "step" ? ["--x", view.x] : []),
+    ...(shown.some(({ id }) => id === view.baseline) ? ["--baseline", quoted(view.baseline)] : []),
+    ...(view.group.startsWith(PARAM) ? ["--group-by", quoted(view.group.slice(PARAM.length))] : []),
   ];
   return ["%aml compare", ...which, ...flags].join(" ");
+}
+
+const PARAM = "params.";
+
+/** The metrics of the line: that of the view first; none where nothing else than the usual ones was asked for. */
+function shownMetrics({ metric, metrics = [] }: Origin, view: View): string[] {
+  if (!view.metric || (!metrics.length && view.metric === metric)) return [];
+  return [view.metric, ...metrics.filter((one) => one !== view.metric)];
 }
 
 /** What names all the runs, as the comparison was asked for. */
@@ -67,8 +83,8 @@ export function withFound(line: string, then: string): string {
 
 /** The table as CSV: one row for each run, empty where a value is missing. */
 export function csv(runs: Run[], columns: Column[]): string {
-  const head = ["run", ...columns.map((column) => column.key)];
-  const lines = runs.map((run) => [run.id, ...columns.map(({ key }) => run.cells[key])]);
+  const head = ["name", "display_name", ...columns.map((column) => column.key)];
+  const lines = runs.map((run) => [run.id, run.name, ...columns.map(({ key }) => run.cells[key])]);
   return [head, ...lines].map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
 }
 

@@ -6,6 +6,7 @@ export interface Model {
   on(event: string, call: (...args: any[]) => void): void; // eslint-disable-line
   off(event: string, call?: (...args: any[]) => void): void; // eslint-disable-line
   send(content: unknown): void;
+  widget_manager?: { get_model(id: string): Promise<Model> };
 }
 
 export interface Context {
@@ -23,6 +24,13 @@ export function listening(model: Model): { on: Model["on"]; stop: () => void } {
     },
     stop: () => heard.forEach(([event, call]) => model.off(event, call)),
   };
+}
+
+/** Be told when the kernel has ended, or its view was restored without one. */
+export function onEnd(listen: { on: Model["on"] }, model: Model, ended: () => void): void {
+  listen.on("comm_live_update", () => {
+    if (!ask(model, { want: "alive" })) ended();
+  });
 }
 
 /** Ask the kernel for something; false where the view was restored without one. */

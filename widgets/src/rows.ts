@@ -54,23 +54,55 @@ export function shownColumns(columns: Column[], runs: Run[], differ: boolean): C
   });
 }
 
-/** Whether a run has every word of the filter in its name, id or cells; `key=text` asks one column. */
+type Test = (value: number | string, wanted: string) => boolean;
+
+const numbers = (holds: (value: number, wanted: number) => boolean): Test => (value, wanted) => value !== "" && holds(Number(value), Number(wanted));
+const alike = (value: number | string, wanted: string) => String(value).toLowerCase() === wanted || (wanted !== "" && Number(value) === Number(wanted));
+const TESTS: Record<string, Test> = {
+  "=": alike,
+  "!=": (value, wanted) => !alike(value, wanted),
+  ">": numbers((value, wanted) => value > wanted),
+  "<": numbers((value, wanted) => value < wanted),
+  ">=": numbers((value, wanted) => value >= wanted),
+  "<=": numbers((value, wanted) => value <= wanted),
+};
+const ASKED = /^([^<>=!]+)(!=|>=|<=|=|<|>)(.*)$/;
+
+const words = (filter: string): string[] => filter.toLowerCase().replace(/\s*(!=|>=|<=|=|<|>)\s*/g, "$1").split(/\s+/).filter(Boolean);
+const named = (keys: string[], name: string): string | undefined => keys.find((key) => key.replace(/^params\./, "").toLowerCase() === name.replace(/^(params|metrics)\./, ""));
+
+/** Whether a run has every word of the filter in its name, id or cells; `key=text` and `key>1` ask one column. */
 export function matches(run: Run, filter: string): boolean {
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   const all = [run.id, ...Object.values(run.cells)].join("\n").toLowerCase();
-  return words.every((word) => {
-    const [, key, value] = /^([^=]+)=(.*)$/.exec(word) ?? [];
-    const found = Object.keys(run.cells).find((k) => k.replace(/^params\./, "").toLowerCase() === key);
-    return found ? String(run.cells[found]).toLowerCase() === value : all.includes(word);
+  return words(filter).every((word) => {
+    const [, name, test, wanted] = ASKED.exec(word) ?? [];
+    const key = name && named(Object.keys(run.cells), name);
+    return key ? TESTS[test!]!(run.cells[key]!, wanted!) : all.includes(word);
   });
 }
 
-/** Whether a run lies within every brushed range; what lacks the number is outside. */
-export function brushed(run: Run, brushes: View["brushes"]): boolean {
-  return Object.entries(brushes).every(([key, [low, high]]) => {
-    const value = run.cells[key];
-    return typeof value === "number" && value >= low && value <= high;
+/** Names that a filter asks for and no column has. */
+export function unknown(filter: string, columns: Column[]): string[] {
+  const keys = columns.map(({ key }) => key);
+  return words(filter).flatMap((word) => {
+    const name = ASKED.exec(word)?.[1];
+    return name && !named(keys, name) ? [name] : [];
   });
+}
+
+/** The texts of a column in the order of its axis. */
+export const namesOf = (runs: Run[], key: string): string[] => [...new Set(runs.map((run) => String(run.cells[key])))].sort();
+
+/** The runs within every brushed range, of texts by their places on the axis; what lacks the number is outside. */
+export function withinBrushes(runs: Run[], brushes: View["brushes"]): Run[] {
+  const ranges = Object.entries(brushes).map(([key, range]) => ({ key, range, names: namesOf(runs, key) }));
+  return runs.filter((run) =>
+    ranges.every(({ key, range: [low, high], names }) => {
+      const cell = run.cells[key];
+      const value = typeof cell === "number" ? cell : names.indexOf(String(cell));
+      return value >= low && value <= high;
+    }),
+  );
 }
 
 export function sorted(runs: Run[], key: string, descending: boolean): Run[] {
@@ -91,7 +123,7 @@ const cell = (run: Run, key: string) => (key === "run" ? run.name : run.cells[ke
 
 /** The rows in the order of the view, by group when one is asked for. */
 export function groupsOf(runs: Run[], view: View): Group[] {
-  const found = runs.filter((run) => matches(run, view.filter) && brushed(run, view.brushes));
+  const found = withinBrushes(runs, view.brushes).filter((run) => matches(run, view.filter));
   const ordered = sorted(found, view.sort, view.descending);
   if (!view.group) return [{ label: "", runs: ordered }];
   const groups = new Map<string, Run[]>();

@@ -2,8 +2,10 @@
 import { FEW, swatch } from "./chart";
 import type { Column, Run } from "./data";
 import { h } from "./dom";
-import { best, delta, groupsOf, mean, shownColumns, text, type View } from "./rows";
+import { duration } from "./duration";
+import { best, delta, groupsOf, mean, shownColumns, text, unknown, type View } from "./rows";
 
+const DURATION = "run duration"; // a column's key, in seconds
 const ROWS = 200; // shown at first: the browser lays out no more without being asked
 
 interface Acts {
@@ -41,12 +43,20 @@ export class Table {
       h(
         "table",
         { "aria-label": `${count} of ${runs.length} runs` },
-        h("thead", {}, h("tr", {}, h("td"), ...[{ key: "run", label: "run", kind: "fact", type: "text" } as Column, ...columns].map((column) => this.head(column, view)))),
-        h("tbody", {}, ...body),
+        h("thead", {}, h("tr", {}, h("td", { class: "aml-acts" }), ...[{ key: "run", label: "run", kind: "fact", type: "text" } as Column, ...columns].map((column) => this.head(column, view)), this.forms && h("td"))),
+        h("tbody", {}, ...(count ? body : [this.none(columns, view, all)])),
       ),
       ...(more ? [more] : []),
     );
     if (focus) this.element.querySelector<HTMLElement>(`[data-focus="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+  }
+
+  /** What to say where no run is left. */
+  private none(columns: Column[], view: View, all: Column[]): HTMLElement {
+    const names = unknown(view.filter, all);
+    const known = all.map(({ label }) => label).join(", ");
+    const why = names.length ? `no column is called ${names.join(" or ")}; there are ${known}` : "no run matches the filter and the brushes";
+    return h("tr", {}, h("td", { colspan: columns.length + 2, class: "aml-none" }, why));
   }
 
   /** Mark one run's row, as its curve is. */
@@ -80,8 +90,8 @@ export class Table {
     return h(
       "tr",
       { class: "aml-group" },
-      h("td"),
-      h("th", { scope: "rowgroup" }, `${by} = ${label || "none"} · ${members.length} runs, means`),
+      h("td", { class: "aml-acts" }),
+      h("th", { scope: "rowgroup" }, `${by} = ${label || "none"} · ${members.length} run${members.length === 1 ? "" : "s"}, means`),
       ...columns.map(({ key, kind }) => h("td", {}, kind === "metric" ? text(mean(members, key)) : "")),
     );
   }
@@ -100,11 +110,10 @@ export class Table {
         { class: "aml-acts" },
         h("input", { type: "checkbox", checked: !hidden, onchange: hide, "aria-label": `draw ${run.name}`, title: "draw or hide", "data-focus": `hide ${run.id}` }),
         h("button", { type: "button", "aria-pressed": String(pinned), onclick: pin, title: "compare the others with this run", "aria-label": `baseline ${run.name}`, "data-focus": `pin ${run.id}` }, pinned ? "◆" : "◇"),
-        this.forms && this.opens("register", "Register…", run),
-        this.forms && this.opens("deploy", "Deploy…", run),
       ),
       h("th", { scope: "row", title: run.id }, swatch(run.index, this.few), run.name),
       ...columns.map((column) => this.cell(run, column, base)),
+      this.forms && h("td", { class: "aml-acts" }, this.opens("register", "Register…", run), this.opens("deploy", "Deploy…", run)),
     );
   }
 
@@ -115,6 +124,8 @@ export class Table {
 
   private cell(run: Run, { key, type }: Column, base: Run | undefined): HTMLElement {
     const value = run.cells[key];
+    if (key === DURATION) return h("td", { class: "aml-number" }, isNaN(value as number) ? "" : duration(value as number));
+    if (run.nans.has(key)) return h("td", { class: "aml-number" }, "NaN");
     const star = this.stars.get(key) === run.id;
     const change = base && base !== run ? delta(value, base.cells[key]) : "";
     return h(

@@ -3,7 +3,7 @@ import { lineOf, lowerBound, shifted, smoothed, sparkline, styleOf, valueAt, win
 import type { Curve } from "../src/data";
 import { keyed, positions, without } from "../src/figures";
 import { layers, placed } from "../src/graph";
-import { duration } from "../src/job_card";
+import { duration } from "../src/duration";
 
 const curve = (step: number[], value: number[], seconds = step): Curve => ({
   run: "r",
@@ -12,7 +12,7 @@ const curve = (step: number[], value: number[], seconds = step): Curve => ({
   start: 1000,
   step: Float64Array.from(step),
   seconds: Float32Array.from(seconds),
-  value: Float32Array.from(value),
+  value: Float64Array.from(value),
 });
 const line = (x: number[], y: number[]): Line => ({ run: "r", x: Float64Array.from(x), y: Float64Array.from(y) });
 const plain = { x: "step", log: false, smooth: 0 } as const;
@@ -92,7 +92,7 @@ describe("brushes by keys", () => {
 });
 
 test("texts on an axis have places in their order", () => {
-  const runs = ["b", "a", "b"].map((kind, index) => ({ id: `${index}`, index, name: "", cells: { kind } }));
+  const runs = ["b", "a", "b"].map((kind, index) => ({ id: `${index}`, index, name: "", cells: { kind }, nans: new Set<string>() }));
   expect(positions(runs, { key: "kind", label: "kind", kind: "param", type: "text" })).toEqual({ values: [1, 0, 1], names: ["a", "b"] });
 });
 

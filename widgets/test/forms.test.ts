@@ -157,6 +157,34 @@ describe("forms", () => {
     expect(cell.textContent!.trim()).toBe(text);
   });
 
+  it("does not overwrite what others have changed meanwhile", async () => {
+    const one = { name: "blue", share: 100, mirrored: 0, model: "m:1", state: "Succeeded", machines: "" };
+    const facts = (...shares: number[]) => ({ name: "e", state: "", uri: "", auth: "key", deployments: shares.map((share, at) => ({ ...one, name: ["blue", "green"][at]!, share })) });
+    const { made, lines } = desk({ endpoint: facts(50, 50), run: { text: "" } });
+    const view = endpoint(made, facts(100, 0));
+    const find = (label: string) => [...view.querySelectorAll("button")].find((b) => b.textContent === label)!;
+    const [blue, green] = view.querySelectorAll("input[type=range]");
+    type(blue!, "90");
+    type(green!, "10");
+    find("Apply").click();
+    await vi.waitFor(() => expect(view.textContent).toContain("changed meanwhile: blue 50 %, green 50 %"));
+    expect(lines).toEqual([]);
+    expect([...view.querySelectorAll<HTMLInputElement>("input[type=range]")].map(({ value }) => value)).toEqual(["50", "50"]);
+    find("Apply").click();
+    await vi.waitFor(() => expect(lines).toEqual(["%aml traffic e blue=50 green=50"]));
+  });
+
+  it("submits by Enter, and takes tags with commas", async () => {
+    const facts = { run: "r", folders: ["m"], folder: "m", name: "m", version: "1", signature: [] };
+    const { made, lines } = desk({ register: facts, run: { text: "", data: { name: "m", version: "1" } } });
+    const form = register(made, "r");
+    await vi.waitFor(() => expect(form.querySelectorAll("input").length).toBeGreaterThan(2));
+    const tags = form.querySelectorAll("input")[2]!;
+    type(tags, "stage=test, who=me");
+    tags.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+    await vi.waitFor(() => expect(lines).toEqual(["%aml register r --name m --tags stage=test who=me"]));
+  });
+
   it("applies shares that are 100 in all, and deletes what was named", async () => {
     const one = { name: "blue", share: 100, mirrored: 0, model: "m:1", state: "Succeeded", machines: "" };
     const facts = { name: "e", state: "", uri: "", auth: "key", deployments: [one, { ...one, name: "green", share: 0 }] };

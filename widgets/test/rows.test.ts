@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from "vitest";
-import { bytes, curvesOf, runsOf, type Column, type Run } from "../src/data";
-import { compareLine, csv, quoted, withFound } from "../src/lines";
-import { best, brushed, delta, drawn, FRESH, groupsOf, matches, mean, shownColumns, sorted, text, type View } from "../src/rows";
+import { bytes, curvesOf, POINT_BYTES, runsOf, type Column, type Run } from "../src/data";
+import { compareLine, csv, NOTHING, quoted, withFound } from "../src/lines";
+import { best, delta, drawn, FRESH, groupsOf, matches, mean, shownColumns, sorted, text, unknown, withinBrushes, type View } from "../src/rows";
 
 const COLUMNS: Column[] = [
   { key: "display_name", label: "display_name", kind: "fact", type: "text", texts: ["red", "green", "blue"] },
@@ -22,14 +22,14 @@ describe("blocks", () => {
   });
 
   it("reads curves from a block that begins anywhere", () => {
-    const block = new ArrayBuffer(1 + 16 * 3);
+    const block = new ArrayBuffer(1 + POINT_BYTES * 3);
     const whole = new DataView(block, 1);
     [0, 1, 5].forEach((step, at) => whole.setFloat64(8 * at, step, true));
-    [0, 2, 0].forEach((second, at) => whole.setFloat32(24 + 4 * at, second, true));
-    [9, 8, 7].forEach((value, at) => whole.setFloat32(36 + 4 * at, value, true));
+    [1e300, 8, 7].forEach((value, at) => whole.setFloat64(24 + 8 * at, value, true));
+    [0, 2, 0].forEach((second, at) => whole.setFloat32(48 + 4 * at, second, true));
     const about = { metric: "loss", start: 100 };
     const [a, b] = curvesOf([{ run: "r1", count: 2, ...about }, { run: "r2", count: 1, ...about }], bytes(whole));
-    expect([...a.step, ...a.seconds, ...a.value]).toEqual([0, 1, 0, 2, 9, 8]);
+    expect([...a.step, ...a.seconds, ...a.value]).toEqual([0, 1, 0, 2, 1e300, 8]);
     expect([...b.step, ...b.value]).toEqual([5, 7]);
   });
 });
@@ -49,7 +49,22 @@ test.each([
   ["kind=a red", "r1"],
   ["rate=2", "r2"],
   ["nothing=a", ""],
+  ["rate>1", "r2 r3"],
+  ["rate >= 2 kind=b", "r2"],
+  ["loss<0.2", "r3"],
+  ["params.rate!=1", "r2 r3"],
+  ["rate=1.0", "r1"],
 ])("filter %j", (filter, found) => expect(ids(RUNS.filter((run) => matches(run, filter)))).toBe(found));
+
+test("a filter tells which names no column has", () => {
+  expect(unknown("lr>1 kind=a red metrics.loss<1", COLUMNS)).toEqual(["lr"]);
+});
+
+test("a run that has logged NaN is not one that has logged nothing", () => {
+  const columns: Column[] = [{ ...COLUMNS[1]!, nans: [1] }];
+  const runs = runsOf({ runs: ["a", "b", "c"], columns }, new Float64Array([1, NaN, NaN]).buffer);
+  expect(runs.map(({ nans }) => [...nans])).toEqual([[], ["loss"], []]);
+});
 
 test("only what differs is shown, metrics always", () => {
   expect(shownColumns(COLUMNS, RUNS, true).map(({ label }) => label)).toEqual(["loss", "rate", "kind"]);
@@ -57,7 +72,8 @@ test("only what differs is shown, metrics always", () => {
 });
 
 test("brushes leave out what is outside and what lacks the number", () => {
-  expect(ids(RUNS.filter((run) => brushed(run, { loss: [0, 1] })))).toBe("r1 r3");
+  expect(ids(withinBrushes(RUNS, { loss: [0, 1] }))).toBe("r1 r3");
+  expect(ids(withinBrushes(RUNS, { "params.kind": [0.5, 1] }))).toBe("r2");
   expect(ids(drawn(RUNS, view({ brushes: { "params.rate": [2, 3] }, hidden: ["r3"] })))).toBe("r2");
 });
 
@@ -120,11 +136,20 @@ describe("the magic line", () => {
     expect(withFound("%aml compare r1", "df.head()")).toBe("found = %aml compare r1\nfound.df.head()");
   });
 
+  it("has metrics, baseline and group as they were asked for, and nothing where nothing is left", () => {
+    const origin = { experiment: "e", metric: "loss", metrics: ["loss", "acc"] };
+    const asked = view({ baseline: "r2", group: "params.kind" });
+    expect(compareLine(origin, asked, RUNS, RUNS)).toBe("%aml compare --experiment e --metric loss acc --baseline r2 --group-by kind");
+    expect(compareLine({ ...origin, metrics: [] }, view(), RUNS, RUNS)).toBe("%aml compare --experiment e");
+    expect(compareLine({ ...origin, metrics: [] }, view({ metric: "acc" }), RUNS, RUNS)).toBe("%aml compare --experiment e --metric acc");
+    expect(compareLine(origin, view(), RUNS, [])).toBe(NOTHING);
+  });
+
   it.each([["plain", "plain"], ["two words", "'two words'"], ["it's", `"it's"`], ["$x", "'$x'"], [`a='x' "y"`, `'a='"'"'x'"'"' "y"'`]])("quotes %s", (word, shown) => expect(quoted(word)).toBe(shown));
 });
 
 test("CSV has a row a run, quotes what it must and starts no formula", () => {
   const runs = runsOf({ runs: ["r1"], columns: [{ key: "note", label: "note", kind: "param", type: "text", texts: ['=1,"2"'] }] }, new ArrayBuffer(0));
-  expect(csv(runs, [{ key: "note" } as Column])).toBe(`run,note\r\nr1,"'=1,""2"""\r\n`);
-  expect(csv(RUNS, COLUMNS.slice(1, 3))).toBe("run,loss,params.rate\r\nr1,0.3,1\r\nr2,,2\r\nr3,0.1,3\r\n");
+  expect(csv(runs, [{ key: "note" } as Column])).toBe(`name,display_name,note\r\nr1,r1,"'=1,""2"""\r\n`);
+  expect(csv(RUNS, COLUMNS.slice(1, 3))).toBe("name,display_name,loss,params.rate\r\nr1,red,0.3,1\r\nr2,green,,2\r\nr3,blue,0.1,3\r\n");
 });

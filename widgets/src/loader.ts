@@ -1,0 +1,23 @@
+// Draws a view by the code that another widget of the notebook has, once for all views.
+import type { Context } from "./model";
+
+type Module = { default: { render(context: Context): () => void } };
+const REFERENCE = "IPY_MODEL_";
+// By the code itself, on the page: the views of a notebook do not share this module.
+const loaded: Map<string, Promise<Module>> = ((globalThis as any).amlViews ??= new Map());
+
+function load(source: string): Promise<Module> {
+  if (!loaded.has(source)) {
+    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    loaded.set(source, import(url).finally(() => URL.revokeObjectURL(url)));
+  }
+  return loaded.get(source)!;
+}
+
+export default {
+  async render(context: Context): Promise<() => void> {
+    const { model } = context;
+    const code = await model.widget_manager!.get_model(String(model.get("code")).slice(REFERENCE.length));
+    return (await load(code.get("source"))).default.render(context);
+  },
+};
