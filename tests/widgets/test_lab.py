@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -54,6 +55,16 @@ INKED = """(() => {  // the chart has been drawn
     const canvas = document.querySelector('.aml-plot canvas')
     const {width, height} = canvas ?? {}
     return canvas?.getContext('2d').getImageData(0, 0, width, height).data.some(Boolean)
+})()"""
+
+
+COLOURED = """(() => {  // a mark of the first run's colour is in the middle of the chart
+    const canvas = document.querySelector('.aml-plot canvas')
+    if (!canvas) return false
+    const {width, height} = canvas
+    const {data} = canvas.getContext('2d').getImageData(0, 0, width, height)
+    const pixels = Array.from({length: data.length / 4}, (_, at) => data.slice(4 * at, 4 * at + 3))
+    return pixels.filter(([r, g, b]) => r === 0 && g === 0x72 && b === 0xb2).length > 20
 })()"""
 
 
@@ -217,13 +228,80 @@ def test_tables_and_pictures_are_downloaded(view, page, tmp_path):
     with page.expect_download() as table:
         view.get_by_role("button", name="CSV").click()
     rows = table.value.path().read_text().splitlines()
-    assert rows[0] == "run,status,val_loss,accuracy,params.rate,params.depth,params.kind"
+    assert (
+        rows[0] == "name,display_name,status,val_loss,accuracy,params.rate,params.depth,params.kind"
+    )
     assert len(rows) == 1 + 5
+
+
+PICTURES = {
+    "curves": ("val_loss.png", 'found.figure.savefig("val_loss.png")'),
+    "scatter": ("scatter.png", '.figure.savefig("scatter.png")'),
+    "parallel": ("parallel.png", 'found.parallel.savefig("parallel.png")'),
+}
+
+
+@pytest.mark.parametrize("tab", PICTURES)
+def test_a_picture_is_of_what_is_on_screen(view, page, tab, shot, tmp_path):
+    from PIL import Image
+
+    name, written = PICTURES[tab]
+    view.locator(f"[data-tab={tab}]").click()
     with page.expect_download() as picture:
         view.get_by_role("button", name="PNG").click()
-    assert picture.value.suggested_filename == "val_loss.png"
-    assert line(view).endswith('found.figure.savefig("val_loss.png")')
-    assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+    assert picture.value.suggested_filename == name and line(view).endswith(written)
+    assert view.locator(f"[data-tab={tab}]").get_attribute("aria-selected") == "true"
+    picture.value.save_as(tmp_path / name)
+    image = Image.open(tmp_path / name).convert("RGB")
+    assert image.width > 600 and len(image.getcolors(1 << 24)) > 30
+    if folder := os.environ.get("AML_SCREENSHOTS"):
+        picture.value.save_as(f"{folder}/png-{name}")
+
+
+def test_keys_typed_in_the_view_are_its_own(view, page):
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    metric = view.get_by_label("Metric")
+    for target in (metric, view.get_by_role("button", name="CSV"), view.locator(".aml-plot")):
+        target.focus()
+        for key in ("x", "d", "d", "a", "b"):
+            page.keyboard.press(key)
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    metric.focus()
+    metric.select_option("val_loss")
+    page.keyboard.press("ArrowDown")
+    assert metric.input_value() == "accuracy"
+    smooth = view.get_by_label("smoothing")
+    smooth.focus()
+    page.keyboard.press("ArrowRight")
+    assert float(smooth.input_value()) == pytest.approx(0.01)
+    page.keyboard.press("ArrowLeft")
+    metric.select_option("val_loss")
+
+
+def test_a_metric_that_was_logged_once_is_dots(view, page, shot):
+    view.get_by_label("Metric").select_option("accuracy")
+    page.wait_for_function(COLOURED)
+    shot(page, "once")
+    view.get_by_label("Metric").select_option("val_loss")
+
+
+def test_where_no_run_is_left_it_is_said(view):
+    view.locator("input[type=search]").first.fill("lr>0.5")
+    assert "no column is called lr" in view.locator(".aml-none").inner_text()
+    assert line(view).startswith("# no run is left")
+    view.locator("input[type=search]").first.fill("rate>0.9")
+    assert "no run matches" in view.locator(".aml-none").inner_text()
+    view.locator("input[type=search]").first.fill("rate>=0.5")
+    assert names(view) == ["trial-5", "trial-4"]
+
+
+def test_the_line_has_baseline_and_group(view):
+    view.get_by_role("button", name="baseline trial-0").click()
+    view.get_by_label("Group by").select_option("params.kind")
+    assert line(view).endswith(" --group-by kind") and " --baseline " in line(view)
+    view.get_by_label("Group by").select_option("")
+    view.get_by_role("button", name="baseline trial-0").click()
+    assert line(view) == COMPARE
 
 
 def test_the_line_is_copied(view, page):
@@ -317,6 +395,21 @@ def test_a_card_follows_a_job_and_leaves_other_cells_alone(lab, shot):
     assert other == ["a cell of its own\n"]
     kept = [o for o in lab.saved("card").cells[1].outputs if "text/html" in o.get("data", {})]
     assert "Completed" in kept[0].data["text/html"]
+
+
+def test_a_card_says_that_its_kernel_has_ended(lab, shot):
+    lab.write("ended", LOGIN, JOB.replace("live", "ended").replace("n=40", "n=400"))
+    page = lab.open("ended")
+    lab.run(page)
+    page.wait_for_selector(".aml-card .aml-cancel:not([disabled])")
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    card = page.locator(".aml-card")
+    card.get_by_text("needs a kernel to go on").wait_for()
+    assert card.get_by_role("button", name="Cancel").is_disabled()
+    shown = card.locator(".aml-elapsed").inner_text()
+    page.wait_for_timeout(2100)  # the clock would have gone on twice
+    assert card.locator(".aml-elapsed").inner_text() == shown
+    shot(page, "card-ended")
 
 
 STEPS = """%%aml pipeline --no-wait

@@ -17,6 +17,7 @@ export interface Drawn {
 export const FEW = 28; // lines that dashes and a wider pen help to tell apart; more of those take ten times as long
 const READOUT = 12; // values that the cursor shows; the nearest ones
 const HEIGHT = 320;
+const DOT = 8; // width of a metric that was logged once
 
 export class Chart {
   readonly element: HTMLElement;
@@ -63,6 +64,9 @@ export class Chart {
     this.made = width > 0;
     if (!drawn || !width) return;
     this.plot?.destroy();
+    this.plot = null;
+    this.place.replaceChildren(drawn.lines.length ? "" : h("p", {}, "no curve to draw yet")); // uPlot draws no empty chart
+    if (!drawn.lines.length) return;
     const { ink, grid } = theme(this.element);
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
     const paths = uPlot.paths.linear!();
@@ -87,7 +91,7 @@ export class Chart {
           ...drawn.lines.map((line) => {
             const { color, dash } = styleOf(drawn.index(line.run));
             const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
-            if (line.x.length === 1) return { fill: color, paths: dot, facets, points: { show: false } } as uPlot.Series;
+            if (line.x.length === 1) return { stroke: color, width: DOT, cap: "round", paths: dot, facets, points: { show: false } } as uPlot.Series;
             return { stroke: color, dash: few ? dash : [], width: few ? 1.5 : 1, paths, facets, points: { show: false } } as uPlot.Series;
           }),
         ],
@@ -111,6 +115,7 @@ export class Chart {
     this.drawn.lines.forEach((line, at) => {
       const one = this.plot!.series[at + 1];
       one.alpha = !run || line.run === run ? 1 : 0.15;
+      if (line.x.length === 1) return;
       one.width = run && line.run === run ? 3 : this.drawn!.lines.length <= FEW ? 1.5 : 1;
     });
     this.plot.redraw(false);
@@ -203,10 +208,13 @@ export class Chart {
 /** A metric that was logged once is a dot: a line of one point is not seen. */
 function dot(plot: uPlot, at: number): uPlot.Series.Paths {
   const [xs, ys] = plot.data[at] as unknown as [Float64Array, Float64Array];
-  const path = new Path2D();
-  const radius = 4 * devicePixelRatio;
-  if (xs.length) path.arc(plot.valToPos(xs[0]!, "x", true), plot.valToPos(ys[0]!, "y", true), radius, 0, 2 * Math.PI);
-  return { stroke: null, fill: path, clip: null, band: null, gaps: null, flags: 0 } as unknown as uPlot.Series.Paths;
+  const stroke = new Path2D();
+  if (xs.length) {
+    const place = [plot.valToPos(xs[0]!, "x", true), plot.valToPos(ys[0]!, "y", true)] as const;
+    stroke.moveTo(...place);
+    stroke.lineTo(...place); // with its round end, as wide as the pen
+  }
+  return { stroke, fill: null, clip: null, band: null, gaps: null, flags: 0 } as unknown as uPlot.Series.Paths;
 }
 
 /** A run's colour and dash, as in the chart. */

@@ -83,7 +83,7 @@ export function choice(label: string, columns: Column[], value: string, changed:
 }
 
 const MOST_AXES = 12; // parameters, as in the static picture
-const FROM_TO = [[126, 3, 168], [204, 71, 120], [248, 149, 64]]; // the worst, the middle and the best value
+const FROM_TO = [[176, 60, 178], [204, 71, 120], [248, 149, 64]]; // the worst, the middle and the best value
 
 /** The colour of a value by its place between the worst (0) and the best (1); grey for none. */
 export function tint(share: number): string {
