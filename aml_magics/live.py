@@ -29,6 +29,7 @@ FILES = 200  # of a run that are listed
 SHOWN_BYTES = 20 << 20  # of a file: all of it is in memory, and goes to the browser
 POINTS = 200  # of a curve on a card
 ASKED = ("experiment", "filter", "top", "by", "goal", "max_results")  # told by the line of a view
+LOCAL_PAGES = "http://127.0.0.1:"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -208,7 +209,14 @@ def card(job: jobs.Job, changed: Callable[[Reading], None]) -> JobCard:
     }
     session = job.session
     stop = partial(jobs.cancel, session, name=job.name)
-    return JobCard(job.name, about, Reader(job).read, stop, changed).start()
+    page = partial(_signed_in, session, job.url)
+    return JobCard(job.name, about, Reader(job).read, stop, changed=changed, page=page).start()
+
+
+def _signed_in(session: Session, url: str) -> str:
+    """A page's address; of the local workspace, one that lets a browser in."""
+    mark = "&" if "?" in url else "?"
+    return f"{url}{mark}token={session.token()}" if url.startswith(LOCAL_PAGES) else url
 
 
 class Reader:

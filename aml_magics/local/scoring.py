@@ -204,7 +204,7 @@ def answer(model: Any, body: bytes, fast: predictor.Fast | None = None) -> Answe
 
 
 def predicted(model: Any, body: bytes, fast: predictor.Fast | None) -> Any:
-    """What the model predicts for a request body, as JSON can hold it.
+    """What the model predicts for a request body, as JSON can hold it but for NaN.
 
     Raises: BadInput; what the model raises.
     """
@@ -212,18 +212,9 @@ def predicted(model: Any, body: bytes, fast: predictor.Fast | None) -> Any:
     if fast:
         found = fast(document)
         if found is not None:
-            return _finite(found.tolist())
+            return found.tolist()
     data, params = parse(document, model.metadata.get_input_schema())
     return plain(model.predict(data, params=params))
-
-
-def _finite(value: list[Any]) -> list[Any]:
-    """A list of numbers, or of text, as it is; `plain` where a number is none."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return list(plain(value))
-    return value
 
 
 def read(body: bytes) -> dict[str, Any]:
@@ -327,8 +318,16 @@ def _failure(status: int, code: str, message: str) -> Answer:
     return _json(status, body, {"x-ms-run-function-failed": "True"})
 
 
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _json(status: int, value: Any, headers: dict[str, str]) -> Answer:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    try:
+        text = _dumped(value)
+    except ValueError:  # a number that JSON has none of
+        text = _dumped(plain(value))
+    body = text.encode("utf-8", "replace")
     return Answer(status, body, {"content-type": "application/json", **headers})
 
 

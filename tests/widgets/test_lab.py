@@ -383,6 +383,11 @@ def test_a_card_follows_a_job_and_leaves_other_cells_alone(lab, shot):
     assert "Running" in card.locator(".aml-status").inner_text()
     assert card.locator(".aml-sparks").inner_text().startswith("loss")
     shot(page, "card-running")
+    with page.context.expect_page() as opened:
+        card.get_by_role("link", name="Open").click()
+    opened.value.get_by_text("counting").first.wait_for()
+    assert "token" not in opened.value.url
+    opened.value.close()
     page.wait_for_selector(".aml-status.aml-completed")
     assert card.locator("progress").evaluate("p => p.value") == 1
     assert "step 39" in card.locator(".aml-log").inner_text()

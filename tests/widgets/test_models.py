@@ -266,7 +266,9 @@ def test_a_card_follows_a_job_to_its_end_over_lost_connections(last):
         return found
 
     told = []
-    card = JobCard("j", {"title": "t"}, read, lambda: None, lambda r: told.append(r.status)).start()
+    card = JobCard(
+        "j", {"title": "t"}, read, lambda: None, changed=lambda r: told.append(r.status)
+    ).start()
 
     assert card.wait(30)
     assert card.card["status"] == last and card.log == "one\ntwo"

@@ -138,6 +138,8 @@ class Compare(anywidget.AnyWidget):
         run, path = str(wish["run"]), str(wish["path"])
         kind = IMAGES.get(Path(path).suffix.lower(), "text/plain")
         content = self._source.read(run, path)
+        if kind == "text/plain" and b"\0" in content[:TEXT_BYTES]:
+            content = f"a binary file of {len(content):,} bytes".encode()
         shown = content if kind != "text/plain" else content[:TEXT_BYTES]
         about = {"run": run, "path": path, "type": kind, "size": len(content)}
         self.send({"kind": "file", **about}, buffers=[shown])

@@ -36,18 +36,22 @@ class JobCard(anywidget.AnyWidget):
         about: Mapping[str, Any],
         read: Callable[[], cards.Reading],
         cancel: Callable[[], Any],
+        *,
         changed: Callable[[cards.Reading], None] = lambda reading: None,
+        page: Callable[[], str] = str,
     ) -> None:
         """Show a job.
 
         Args: about: ``title``, ``kind``, ``url``. read: the job now, called from a thread.
-            changed: told of each reading whose status is another one.
+            changed: told of each reading whose status is another one. page: address of the job's
+            page, which may hold a secret and is not kept.
         """
         super().__init__(code=code("job_card"))
         self._name = name
         self._about = about
         self._read = read
         self._cancel = cancel
+        self._page = page
         self._changed = changed
         self._lines = cards.Log()
         self._last = cards.Reading("")
@@ -103,6 +107,8 @@ class JobCard(anywidget.AnyWidget):
     def _answer(self, _: Any, wish: dict[str, Any], __: Any) -> None:
         if wish["want"] == "alive":
             self.send({"kind": "alive"})
+        if wish["want"] == "open":
+            self.send({"kind": "open", "url": self._page()})
         if wish["want"] == "cancel":
             try:
                 self._cancel()

@@ -53,7 +53,7 @@ class JobCard {
     this.listen.on("change:log", () => this.drawLog());
     this.listen.on("change:series", () => this.drawMetrics());
     this.listen.on("change:points", () => this.drawMetrics());
-    this.listen.on("msg:custom", () => this.live(true));
+    this.listen.on("msg:custom", (content: any) => (content.kind === "open" ? void window.open(content.url, "_blank", "noopener") : this.live(true)));
     onEnd(this.listen, model, () => this.live(false));
     el.classList.add("aml-widget", "aml-card");
     el.append(this.head, this.bar, this.metrics, this.graph, this.logBar(), this.log, this.line.element);
@@ -99,7 +99,7 @@ class JobCard {
       h("span", { class: `aml-status aml-${status.toLowerCase()}`, role: "status" }, `${shape} ${status}`),
       this.elapsed,
       h("button", { type: "button", class: "aml-cancel", disabled: !can_cancel || !this.alive, onclick: () => this.cancel() }, "Cancel"),
-      url ? h("a", { href: url, target: "_blank", rel: "noopener", class: "aml-open", onclick: () => this.say("show") }, "Open") : "",
+      url ? h("a", { href: url, target: "_blank", rel: "noopener", class: "aml-open", onclick: (event: Event) => this.open(event) }, "Open") : "",
       this.note,
     );
     if (focus) this.head.querySelector<HTMLElement>(`.${focus}`)?.focus();
@@ -114,6 +114,12 @@ class JobCard {
     const { elapsed, over } = this.card;
     const since = over || !this.alive ? 0 : (performance.now() - this.got) / 1000;
     this.elapsed.textContent = elapsed === null ? "" : duration(elapsed + since);
+  }
+
+  /** The kernel knows the address that signs in too, which no notebook keeps. */
+  private open(event: Event): void {
+    this.say("show");
+    if (this.alive && ask(this.model, { want: "open" })) event.preventDefault();
   }
 
   private cancel(): void {
