@@ -33,7 +33,7 @@ def start(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Stop the daemon; its data stays."""
+    """Stop the daemon, or what a killed one left running; its data stays."""
     print("stopped" if daemon.stop(options.home) else "not running")
     return 0
 

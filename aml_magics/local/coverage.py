@@ -111,8 +111,8 @@ NOTES = {
     "online_deployments": (
         "MLflow models and scoring scripts are served, each instance a process; custom containers "
         "and Triton models are refused. Scripts need the extra `serve`, or an environment with "
-        "`azureml-inference-server-http`. Where no request settings are asked for, a model has "
-        "5 seconds and requests wait for it; autoscaling is stored only."
+        "`azureml-inference-server-http`. Of request settings that are Azure's "
+        "defaults only the timeout counts; `instance_type` and autoscaling do not."
     ),
     "schedules": (
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "

@@ -128,24 +128,32 @@ def ensure(home: Path | None = None) -> Address:
 
 
 def stop(home: Path | None = None) -> bool:
-    """Stop the daemon of a home and wait for its end; False when there is nothing to stop.
+    """Stop the daemon of a home and wait for its end; False when nothing runs.
 
-    Of a daemon that was killed, that is the model servers it has left behind.
+    Of one that was killed, its jobs and model servers are ended.
 
     Raises: DaemonError: it still runs, even after being killed.
     """
-    from aml_magics.local import processes
-
     folder = home_folder(home)
     address = find(folder)
     if not address:
-        return processes.end_below(folder / "online") > 0
+        return _end_left(folder)
     for signum in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(address.pid, signum)
         if _ended(folder, address.pid):
             return True
     raise DaemonError(f"process {address.pid} does not end", hint=f"kill -9 {address.pid}")
+
+
+def _end_left(folder: Path) -> bool:
+    """End what outlived a daemon, unless one is there again to take care of it."""
+    from aml_magics.local import processes
+
+    if not (folder / "start.lock").exists():
+        return False
+    with files.locked(folder / "start.lock"):
+        return find(folder) is None and processes.end_below(folder) > 0
 
 
 def door(address: Address, subscription: str, resource_group: str, workspace: str) -> Connection:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import isodate
 from starlette.responses import JSONResponse, Response
 
-from aml_magics.local import arm, registry, uris
+from aml_magics.local import arm, computes, registry, uris
 from aml_magics.local.bodies import seconds
 from aml_magics.local.controllers import online, serving
 from aml_magics.local.endpoints import (
@@ -23,6 +24,8 @@ from aml_magics.local.store import Body, Resource
 from aml_magics.local.wire import REGION, ArmError, Call, bad_request, not_found
 
 MOST_INSTANCES = 50
+# As Azure names sizes: Standard_DS3_v2, Standard_NC24ads_A100_v4, Standard_E4-2ds_v4.
+SIZE = re.compile(r"(?:Standard|Basic)_[A-Z]+\d+[\w-]*", re.IGNORECASE)
 _PROBE = {
     "failureThreshold": 30,
     "successThreshold": 1,
@@ -184,6 +187,7 @@ def _check(call: Call, body: Body, asked: Body) -> None:
     Raises: ArmError.
     """
     _check_count(body)
+    _check_size(asked)
     _check_settings(asked)
     model = asked.get("model")
     if model is not None and not isinstance(model, str):
@@ -209,6 +213,15 @@ def _check_count(body: Body) -> None:
     count = (body.get("sku") or {}).get("capacity")
     if count is not None and (type(count) is not int or not 1 <= count <= MOST_INSTANCES):
         raise bad_request(f"The instance count is a whole number from 1 to {MOST_INSTANCES}.")
+
+
+def _check_size(asked: Body) -> None:
+    """Refuse what Azure has no machines of; a cluster of Kubernetes has names of its own."""
+    size, kind = asked.get("instanceType"), asked.get("endpointComputeType")
+    if size is None or kind == "Kubernetes":
+        return
+    if not isinstance(size, str) or not (SIZE.fullmatch(size) or size == computes.SIZE):
+        raise bad_request(f"The instance type {size!r} is no VM size, such as Standard_DS3_v2.")
 
 
 def _check_settings(asked: Body) -> None:

@@ -177,8 +177,12 @@ def share_of(shares: dict[str, int], deployment: str) -> int:
 
 
 def _shares(call: Call, asked: Body, field: str) -> dict[str, int]:
-    """The shares of the deployments that get some, each of which is there."""
-    shares = asked.get(field) or {}
+    """The shares of the deployments that get some, each of which is there and not broken.
+
+    One that broke when it had its share already keeps it: other changes are not refused.
+    """
+    endpoint, shares = call.local.store.get(call.arm_id), asked.get(field) or {}
+    before = (endpoint.properties[field] or {}) if endpoint else {}
     if not all(type(share) is int and 0 <= share <= 100 for share in shares.values()):
         raise bad_request("Traffic is given in whole percents from 0 to 100.")
     given = {name: share for name, share in shares.items() if share}
@@ -186,9 +190,8 @@ def _shares(call: Call, asked: Body, field: str) -> dict[str, int]:
         deployment = call.local.store.get(f"{call.arm_id}/deployments/{name}")
         if deployment is None:
             raise bad_request(f"Traffic names the deployment {name}, which does not exist.")
-        failed = deployment.properties["provisioningState"] == "Failed"
-        if failed and not online.has_served(call.local, deployment.id):
-            raise bad_request(f"Deployment {name} has failed: it cannot get traffic.")
+        if not online.may_serve(call.local, deployment) and not share_of(before, name):
+            raise bad_request(f"Deployment {name} has failed: update it before it gets traffic.")
     return given
 
 

@@ -26,7 +26,7 @@ TOKEN_SECONDS = 24 * 3600
 COOKIE = "aml_local"
 WORKSPACE = "aml_workspace"  # a claim of our own
 NO_WORKSPACE = "-"
-RUN = "aml_run"  # and one more: the run of the job that the token was given to
+RUN = "runs/"  # before the name of a run, in the audience of a token
 CLIENT = "00000000-0000-0000-0000-00000000a2a2"
 
 # Checked by their own handlers (shared keys and SAS, keys of endpoints, secrets of identities), or
@@ -94,16 +94,10 @@ def _expiry(token: str, secret: str) -> float:
     return float(json.loads(_decode(head.partition(".")[2]))["exp"])
 
 
-def issue(
-    audience: str,
-    secret: str,
-    seconds: float = TOKEN_SECONDS,
-    workspace: str = "",
-    run: str = "",
-) -> str:
+def issue(audience: str, secret: str, seconds: float = TOKEN_SECONDS, workspace: str = "") -> str:
     """Make a token shaped as Azure's (JWT): clients read ``exp``, ``oid`` and ``tid`` in it.
 
-    Args: workspace, run: what `workspace_of` and `run_of` give for it.
+    Args: workspace: what `workspace_of` gives for it.
     """
     now = int(time.time())
     claims = {
@@ -119,7 +113,6 @@ def issue(
         "name": "local",
         "ver": "1.0",
         WORKSPACE: workspace,
-        RUN: run,
     }
     head = ".".join(_encode(part) for part in ({"typ": "JWT", "alg": "HS256"}, claims))
     return f"{head}.{_signature(head, secret)}"
@@ -130,17 +123,21 @@ def workspace_of(token: str) -> str:
 
     "" when any will be made, `NO_WORKSPACE` when none.
     """
-    return _claim(token, WORKSPACE)
-
-
-def run_of(token: str) -> str:
-    """The run of the job that a valid token was given to, "" for other tokens."""
-    return _claim(token, RUN)
-
-
-def _claim(token: str, name: str) -> str:
     claims = token.partition(".")[2].partition(".")[0]
-    return str(json.loads(_decode(claims)).get(name, "")) if claims else ""
+    return str(json.loads(_decode(claims)).get(WORKSPACE, "")) if claims else ""
+
+
+def issue_to_run(run: str, secret: str, seconds: float) -> str:
+    """Make a token for the process of a job, which tells by it whose requests these are."""
+    return issue(RUN + run, secret, seconds)
+
+
+def run_of(token: str, secret: str) -> str:
+    """The run whose process has this token; "" for any other token."""
+    if token.count(".") != 2 or not is_valid(token, secret):
+        return ""
+    audience = str(json.loads(_decode(token.split(".")[1]))["aud"])
+    return audience.removeprefix(RUN) if audience.startswith(RUN) else ""
 
 
 def token(call: Call) -> Response:

@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 
 LONGEST = 180.0  # seconds: the longest request timeout a deployment can ask Azure for
 IDLE = 30.0  # seconds until an unused connection is closed: sooner than model servers do
+TIMEOUT = 5.0  # seconds for an answer, where nothing else was asked for
 PLACES, QUEUE = 4, 10_000  # where nothing was asked for: a laptop's requests wait, none is refused
 
 
 class Limits(NamedTuple):
     """What a deployment asks for: requests at a time in an instance and waiting, and seconds.
 
-    `timeout` counts from when a request comes, `execution` from when the model has it.
+    `wait`: in the queue; `timeout`: for an answer of the model; `total`: for both.
     """
 
     places: int = PLACES
     queue: int = QUEUE
     wait: float = LONGEST
-    timeout: float = LONGEST
-    execution: float = LONGEST
+    timeout: float = TIMEOUT
+    total: float = LONGEST
 
 
 class Answer(NamedTuple):
@@ -53,18 +54,20 @@ class Lost(Exception):
     """The process ended while it had the request."""
 
 
-def limits(asked: Body | None, count: int) -> Limits:
+def limits(asked: Body, count: int, *, is_given: bool = True) -> Limits:
     """The limits of `requestSettings`, for so many instances.
 
     As on Azure, twice as many requests as have a place may be there at a time, and the time in
     the queue counts. Source: "HTTP status codes for online endpoints" of Azure's documentation.
+
+    Args: is_given: it was asked for; of Azure's defaults only the timeout counts here.
     """
-    if not asked:
+    if not is_given:
         return Limits()
     places = int(asked.get("maxConcurrentRequestsPerInstance") or 1)
-    timeout = seconds(asked.get("requestTimeout"), 5.0)
+    timeout = seconds(asked.get("requestTimeout"), TIMEOUT)
     wait = seconds(asked.get("maxQueueWait"), 0.0) or timeout
-    return Limits(places, places * count, min(wait, timeout), timeout)
+    return Limits(places, places * count, min(wait, timeout), timeout, timeout)
 
 
 class Lanes:

@@ -135,12 +135,14 @@ class Tracking:
                 path.unlink()
 
     @contextmanager
-    def about(self, ws: Workspace) -> Iterator[None]:
-        token = _account.set(ws.account)
+    def about(self, ws: Workspace, run: str) -> Iterator[None]:
+        """Inside, MLflow answers requests of a workspace, `run` being the one that sends them."""
+        account, asking = _account.set(ws.account), mlflow_stores.asking.set(run)
         try:
             yield
         finally:
-            _account.reset(token)
+            _account.reset(account)
+            mlflow_stores.asking.reset(asking)
 
     # Runs of jobs
 
@@ -238,6 +240,8 @@ async def serve(call: Call) -> ASGIApp:
     """Everything below the tracking URI: REST API and web pages, answered by MLflow."""
     tracking, rest = call.local.mlflow, call.path["rest"] or "/"
     app = await run_in_threadpool(tracking.app)
+    token = identity.bearer(call.request.headers)
+    run = identity.run_of(token, call.local.address.token)
     is_change = call.request.method != "GET" and _OF_REGISTRY.search(rest)
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,8 +249,7 @@ async def serve(call: Call) -> ASGIApp:
         reply = _disk_failures(send)
         reply = _azure_artifacts(reply, call) if call.door.name == "cloud" else reply
         reply = _changing(reply, call) if is_change else reply
-        mlflow_stores.of_job.set(identity.run_of(identity.bearer(call.request.headers)))
-        with tracking.about(call.workspace):
+        with tracking.about(call.workspace, run):
             await app(inner, receive, reply)
 
     return forward

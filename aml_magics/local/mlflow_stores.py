@@ -19,8 +19,8 @@ _STATISTICS = {  # rows of the table, then rows that are alike in the first colu
     "index_metrics_run_uuid": "1000000 1000",
     "index_metrics_run_uuid_key_step": "1000000 1000 100 1",
 }
-# The run of the job that makes the request which is being answered; "" for other requests.
-of_job: ContextVar[str] = ContextVar("of_job", default="")
+# The run of the job whose process asks, "" for other clients.
+asking: ContextVar[str] = ContextVar("asking", default="")
 _LOGGED_MODEL = re.compile(r"models:/(m-\w+)")
 
 
@@ -102,6 +102,22 @@ def _tracking_store(url: str, account: str, curves: Curves) -> Any:
                 curves.reset()
             return id_
 
+        def create_logged_model(
+            self,
+            experiment_id: str,
+            name: str | None = None,
+            source_run_id: str | None = None,
+            *args: Any,
+            **options: Any,
+        ) -> Any:
+            """Make a model; one that a job logs without opening its run is of that run."""
+            run = "" if source_run_id else asking.get()
+            source = source_run_id or run or None
+            model = super().create_logged_model(experiment_id, name, source, *args, **options)
+            if run:
+                self.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
+            return model
+
         def log_metric(self, run_id: str, metric: Any) -> None:
             super().log_metric(run_id, metric)
             curves.logged(1)
@@ -109,16 +125,6 @@ def _tracking_store(url: str, account: str, curves: Curves) -> Any:
         def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
             super().log_batch(run_id, metrics, params, tags)
             curves.logged(len(metrics))
-
-        def create_logged_model(self, *args: Any, **options: Any) -> Any:
-            """A script that only logs a model names no run, though it is that of a job."""
-            run = options.get("source_run_id") or of_job.get()
-            if run == options.get("source_run_id"):
-                return super().create_logged_model(*args, **options)
-            model = super().create_logged_model(*args, **{**options, "source_run_id": run or None})
-            if run:
-                self.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
-            return model
 
         def end_run(self, run: str, status: str) -> None:
             end = {"status": status, "end_time": get_current_time_millis()}

@@ -83,11 +83,10 @@ class Monitor:
             if deployment and kept:
                 self._answers[endpoint.lower()] = kept
 
-    def forget_below(self, workspace: str) -> None:
-        """Forget the endpoints of a workspace."""
+    def forget_below(self, id: str) -> None:  # noqa: A002 (ARM's word)
+        """Forget all endpoints of a workspace."""
         with self._lock:
-            inside = f"{workspace}/".lower()
-            for endpoint in [one for one in self._answers if one.startswith(inside)]:
+            for endpoint in [one for one in self._answers if one.startswith(f"{id}/".lower())]:
                 del self._answers[endpoint]
 
     def answers(self, endpoint: str) -> dict[Key, Answers]:

@@ -128,13 +128,14 @@ def end_strays(exit_file: Path, but: Collection[int] = ()) -> None:
                 process.kill()
 
 
-def end_below(folder: Path) -> int:
-    """End the commands whose exit files are below a folder; how many processes these were."""
-    found = [*_marked(b"AML_EXIT=" + os.fsencode(folder) + b"/")]
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(found, GRACE)
+def end_below(home: Path) -> int:
+    """End what a killed daemon of this home has left behind; how many processes that were."""
+    found = list(_marked(b"AML_EXIT=" + os.fsencode(home) + b"/"))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+        psutil.wait_procs(found, timeout=GRACE)
     return len(found)
 
 
@@ -145,11 +146,10 @@ def run(command: list[str], env: dict[str, str]) -> int:
 
 def _of(exit_file: Path) -> Iterator[psutil.Process]:
     """Processes that this exit file was given to, and what they have started."""
-    return _marked(b"AML_EXIT=" + os.fsencode(exit_file) + b"\0")
+    yield from _marked(b"AML_EXIT=" + os.fsencode(exit_file) + b"\0")
 
 
 def _marked(mark: bytes) -> Iterator[psutil.Process]:
-    """Processes with this in their environment."""
     for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, OSError):
             if mark in _environment(pid):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from aml_magics.local.app import Local
 
 DEPLOYMENT_HEADER = "azureml-model-deployment"
+# By path, as Microsoft's inference server has them.
+ALLOWED = {"": "GET, HEAD", "score": "GET, POST, OPTIONS", "swagger.json": "GET"}
 PAYLOAD_LIMIT = 10 << 20  # bytes, of a request to a managed endpoint on Azure
 GONE_PAUSE = 0.02  # seconds until the end of a process is known
 MOST_MIRRORED = 64  # at a time; what comes on top of them is not mirrored, as nobody waits for it
@@ -96,10 +98,10 @@ class Table:
 
     def _deployment(self, row: Resource) -> Deployment:
         asked = row.properties["requestSettings"]
-        limits = lanes.limits(asked, int(row.body["sku"]["capacity"] or 1))
-        if asked == REQUEST_SETTINGS:  # of what was not asked for, only the model's time is limited
-            limits = Limits(execution=limits.timeout)
-        is_up = row.properties["provisioningState"] in ("Succeeded", "Updating")
+        is_given = asked != REQUEST_SETTINGS  # those are shown where nothing was asked for
+        limits = lanes.limits(asked, int(row.body["sku"]["capacity"] or 1), is_given=is_given)
+        is_creating = row.properties["provisioningState"] == "Creating"
+        is_up = not is_creating and online.may_serve(self._local, row)
         return Deployment(row.id, row.name, limits, is_up)
 
 
@@ -116,17 +118,29 @@ async def score(call: Call) -> Response:
     return response
 
 
+async def not_allowed(call: Call) -> Response:
+    """Say with which methods a path of an endpoint is asked, to who may ask."""
+    _open(call, await call.local.table.named(call.path["endpoint"]))
+    allowed = ALLOWED[call.path["operation"].lower()]
+    error = ArmError(405, "MethodNotAllowed", f"{call.request.method} is none of {allowed}.")
+    return _failed(error, {"Allow": allowed})
+
+
 async def _answered(call: Call, deployment: Deployment, body: bytes) -> Response:
+    """The model's answer; one that is an error of its own is 424, with that error in headers.
+
+    Source: "HTTP status codes for online endpoints" of Azure's documentation.
+    """
     headers = {DEPLOYMENT_HEADER: deployment.name}
     try:
-        async with asyncio.timeout(deployment.limits.timeout):
+        async with asyncio.timeout(deployment.limits.total):
             answer = await _sent(call, deployment, body)
     except TimeoutError:
         return _failed(_too_late(call, deployment), headers)
     except ArmError as exc:
         return _failed(exc, headers)
     headers |= {key: text for key, text in answer.headers.items() if _passes(key)}
-    if answer.status >= 400:  # whatever the container says; the reason is in its body
+    if answer.status >= 400:
         headers |= {"ms-azureml-model-error-statuscode": str(answer.status)}
         headers |= {"ms-azureml-model-error-reason": "model_error"}
         return Response(answer.body, 424, headers)
@@ -141,7 +155,7 @@ async def _sent(call: Call, deployment: Deployment, body: bytes) -> Answer:
             raise lanes.unavailable(id_)
         instance = await local.lanes.enter(id_, deployment.limits)
         try:
-            async with asyncio.timeout(deployment.limits.execution):
+            async with asyncio.timeout(deployment.limits.timeout):
                 return await local.lanes.send(
                     instance, call.request.method, _path(call), _asked(call), body
                 )
@@ -169,7 +183,7 @@ def _mirror(call: Call, endpoint: Endpoint, body: bytes) -> None:
 
 async def _copied(call: Call, deployment: Deployment, body: bytes) -> None:
     try:
-        async with asyncio.timeout(deployment.limits.timeout):
+        async with asyncio.timeout(deployment.limits.total):
             await _sent(call, deployment, body)
     except (TimeoutError, ArmError):
         pass  # its log has it
@@ -257,6 +271,6 @@ def _failed(error: ArmError, headers: Body) -> Response:
 def _too_late(call: Call, deployment: Deployment) -> ArmError:
     if not call.local.lanes.serves(deployment.id):
         return lanes.unavailable(deployment.id)
-    limit = min(deployment.limits.timeout, deployment.limits.execution)
+    limit = deployment.limits.timeout
     message = f"The model did not answer within {limit:g} s: raise request_timeout_ms."
     return ArmError(408, "RequestTimeout", message)

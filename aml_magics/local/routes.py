@@ -207,9 +207,14 @@ ROUTES: tuple[Route, ...] = (
     ("PATCH", _DEPLOYMENT, deployments.patch),
     ("DELETE", _DEPLOYMENT, deployments.delete),
     ("POST", _DEPLOYMENT + "/getLogs", deployments.get_logs),
-    ("GET HEAD POST PUT PATCH DELETE OPTIONS", _INFERENCE + "/(?P<operation>score)", router.score),
-    ("GET HEAD", _INFERENCE + "/(?P<operation>swagger.json)", router.score),
-    ("GET HEAD", _INFERENCE + "/?(?P<operation>)", router.score),  # its health
+    ("GET POST OPTIONS", _INFERENCE + "/(?P<operation>score)", router.score),
+    ("GET", _INFERENCE + "/(?P<operation>swagger.json)", router.score),
+    ("GET HEAD", _INFERENCE + "/(?P<operation>)", router.score),
+    (
+        "POST PUT PATCH DELETE",
+        _INFERENCE + "/(?P<operation>score|swagger.json|)",
+        router.not_allowed,
+    ),
     # long-running operations
     ("GET", _LOCATION + "/mfeOperationsStatus/{operation}", arm.operation_status),
     ("GET", _LOCATION + "/mfeOperationResults/{operation}", arm.operation_result),

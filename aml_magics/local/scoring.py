@@ -30,6 +30,7 @@ JSON_TYPES = {"boolean": "boolean", "integer": "integer", "long": "integer", "st
 KEEP_ALIVE = 75  # seconds: longer than the router keeps an unused connection
 # Bytes of a request that comes in several parts: while one is predicted, others wait to be read.
 LARGE = 16_384
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 # What JSON can hold; as a Union because older Pythons cannot ask for `int | str`.
 _PLAIN = (str, int, float, type(None))
 _PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?==([^\s;]+)")
@@ -180,7 +181,9 @@ async def _read(receive: Receive) -> bytes:
 
 
 def answer(model: Any, body: bytes, fast: predictor.Fast | None = None) -> Answer:
-    """Score one request: 200, 400 when it cannot be read, 424 when the model fails.
+    """Score one request: 200, 400 when it cannot be read, 500 when the model fails.
+
+    Behind the router of an endpoint the latter two are 424.
 
     Args: fast: predicts what it is sure to predict as ``model`` does.
     """
@@ -194,10 +197,10 @@ def answer(model: Any, body: bytes, fast: predictor.Fast | None = None) -> Answe
     except MlflowException as exc:
         reason = _reason(exc)
         log.warning("%s", reason)
-        return _failure(400 if exc.get_http_status_code() == 400 else 424, exc.error_code, reason)
+        return _failure(400 if exc.get_http_status_code() == 400 else 500, exc.error_code, reason)
     except Exception as exc:
         log.exception("The model failed")
-        return _failure(424, "ModelError", f"The model failed: {type(exc).__name__}: {exc}")
+        return _failure(500, "ModelError", f"The model failed: {type(exc).__name__}: {exc}")
     elapsed_ms = f"{1000 * (time.perf_counter() - started):.3f}"
     headers = {"x-ms-run-fn-exec-ms": elapsed_ms, "x-ms-run-function-failed": "False"}
     return _json(200, prediction, headers)
@@ -318,15 +321,11 @@ def _failure(status: int, code: str, message: str) -> Answer:
     return _json(status, body, {"x-ms-run-function-failed": "True"})
 
 
-def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
 def _json(status: int, value: Any, headers: dict[str, str]) -> Answer:
     try:
-        text = _dumped(value)
-    except ValueError:  # a number that JSON has none of
-        text = _dumped(plain(value))
+        text = _encode(value)
+    except ValueError:  # a number in it is none
+        text = _encode(plain(value))
     body = text.encode("utf-8", "replace")
     return Answer(status, body, {"content-type": "application/json", **headers})
 

@@ -66,7 +66,7 @@ def is_open(port):
         ({"input_data": [[1, None]]}, 200, [[1.0, None]]),
         ({"input_data": [[1, 2, 3]]}, 400, "shape"),
         ({"input_data": [[1, 2]], "params": {"factor": "much"}}, 400, "factor"),
-        ({"input_data": [[1, 2]], "params": {"factor": -1}}, 424, "RuntimeError: negative"),
+        ({"input_data": [[1, 2]], "params": {"factor": -1}}, 500, "RuntimeError: negative"),
     ],
 )
 def test_tensors_and_parameters(url, body, status, answer):

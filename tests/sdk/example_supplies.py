@@ -210,7 +210,7 @@ def _deployment(client, name, version, uses, folder):
         name=version,
         endpoint_name=name,
         model=Model(path=_broken_model(folder), type="mlflow_model"),
-        instance_type="x",
+        instance_type="Standard_DS3_v2",
         instance_count=1,
         data_collector=DataCollector({part: _collected(part) for part in COLLECTED}),
     )

@@ -23,8 +23,10 @@ from aml_magics.local.controllers.serving import LOG_LIMIT_BYTES, SERVER_LOG, No
 from aml_magics.local.store import Body
 
 log = logging.getLogger(__name__)
-LAST_LINES = 200  # of a log, in which the reason of a failure is looked for
-EXCEPTION = re.compile(r"^(?!azureml_inference)(?:\w+\.)*\w*(?:Error|Exception): .*", re.MULTILINE)
+# A line of a traceback that names the exception, after whatever a logger puts before it.
+EXCEPTION = re.compile(r"^(?:.*? )??((?:\w+\.)*\w*(?:Error|Exception): \S.*)$", re.MULTILINE)
+WRAPPER = "azureml_inference_server_http."  # its exceptions only say that there was one
+LOG_LINES = 200  # the exception may be followed by what a server says at its end
 LOOK = 0.05  # seconds between looks at a starting process
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a start after one that failed
 
@@ -93,6 +95,7 @@ class Instance:
         self._released, self._closing = threading.Event(), False
         self._handle: processes.Handle | None = None
         self._doubted: Server | None = None
+        self._begun = 0  # bytes of the log before this start
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._run, name=f"instance of {place}", daemon=True)
 
@@ -191,12 +194,13 @@ class Instance:
             if server.handle.wait(self.liveness.period) or self._released.is_set():
                 server.handle.wait(processes.GRACE)
                 return
-            _shorten(self._place / SERVER_LOG)
             failed = 0 if answers(server.socket, self.liveness.timeout) else failed + 1
+            _shorten(self._place / SERVER_LOG)
 
     def _launched(self) -> Server:
         path = _socket_path(self._place)
         _shorten(self._place / SERVER_LOG)
+        self._begun = _size(self._place / SERVER_LOG)
         command, plan = [*self.plan.command, str(path)], self.plan
         ready = self._servers.ready_module(command, plan.imports, plan.cwd, plan.env)
         log, exit_ = self._place / SERVER_LOG, exit_file(self._place)
@@ -219,27 +223,23 @@ class Instance:
         end = time.monotonic() + self.readiness.patience
         while time.monotonic() < end:
             if handle.wait(LOOK) or self._released.is_set():
-                text = tail(self._place / SERVER_LOG, LAST_LINES)
-                raise NotReady(f"Its process ended{_reason(text)}\n{_end_of(text)}")
+                raise NotReady(self._told_by_log("Its process ended"))
             if path.exists() and answers(str(path), self.readiness.timeout):
                 return
-        waited = f"It was not ready within {self.readiness.patience:.0f} s."
-        raise NotReady(f"{waited}\n{_end_of(tail(self._place / SERVER_LOG, LAST_LINES))}")
+        waited = f"It was not ready within {self.readiness.patience:.0f} s"
+        raise NotReady(self._told_by_log(waited))
+
+    def _told_by_log(self, what: str) -> str:
+        """What happened, with the last exception and the end of the log of this start."""
+        text = tail(self._place / SERVER_LOG, LOG_LINES, self._begun)
+        found = [one for one in EXCEPTION.findall(text) if not one.startswith(WRAPPER)]
+        reason = f": {found[-1]}" if found else "."
+        return "\n".join([what + reason, *text.splitlines()[-20:]])
 
     def _end(self, handle: processes.Handle, path: str) -> None:
         handle.kill()
         processes.reap(handle)
         Path(path).unlink(missing_ok=True)
-
-
-def _reason(log: str) -> str:
-    """The exception that was logged last: what the server says of it comes after, and is long."""
-    found = EXCEPTION.findall(log)
-    return f": {found[-1]}" if found else "."
-
-
-def _end_of(log: str) -> str:
-    return "\n".join(log.splitlines()[-20:])
 
 
 def exit_file(place: Path) -> Path:
@@ -272,8 +272,12 @@ def _socket_path(place: Path) -> Path:
     return folder / f"{sha256(str(place).encode()).hexdigest()[:12]}-{secrets.token_hex(4)}"
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _shorten(path: Path) -> None:
-    """Empty a log that is too long, also while it is written to, after copying it."""
-    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+    """Put a log that is too long aside; the processes that add to it go on in the same file."""
+    if _size(path) > LOG_LIMIT_BYTES:
         shutil.copyfile(path, path.with_suffix(".1.txt"))
-        os.truncate(path, 0)  # who writes to it appends
+        os.truncate(path, 0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aml_magics.local import external, identity, mltables, uris
 from aml_magics.local import run as cloud
 from aml_magics.local.controllers.run import Failed, Job
+from aml_magics.local.daemon import CLIENT_TOKEN_SECONDS
 from aml_magics.local.store import Body
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ _NOT_FOR_JOBS = re.compile(
     r"(AML_LOCAL|AZURE|AZUREML|MLFLOW|MSI|IDENTITY|JPY|KERNEL|PYDEVD|VSCODE|CONDA|UV)_.*"
     r"|MPLBACKEND|PYTHONPATH|PYTHONHOME|PYTHONSTARTUP|VIRTUAL_ENV|CLICOLOR.*|PAGER|GIT_PAGER"
 )
-JOB_SECONDS = 366 * 24 * 3600  # the token of a job is good for as long as it may run
 FILES = ("uri_file", "custom_model", "triton_model")  # outputs that may be one file
 _EXPRESSION = re.compile(r"\$\{\{\s*([\w.\-]+)\s*\}\}")
 _OPTIONAL = re.compile(r"\$\[\[(.*?)\]\]", re.DOTALL)
@@ -148,7 +148,7 @@ def installing(command: str, python: Path, folder: Path, environment: dict[str, 
 
 
 def _own(local: Local, job: Job, properties: Body) -> dict[str, str]:
-    ws, name, url = job.ws, job.name, local.address.url
+    ws, name, url, secret = job.ws, job.name, local.address.url, local.address.token
     experiment = properties["experimentName"]
     nodes = (properties.get("resources") or {}).get("instanceCount") or 1
     return {
@@ -156,9 +156,7 @@ def _own(local: Local, job: Job, properties: Body) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "MPLBACKEND": "Agg",
         "MLFLOW_TRACKING_URI": f"{url}/mlflow/v1.0{ws.id}",
-        "MLFLOW_TRACKING_TOKEN": identity.issue(
-            "mlflow", local.address.token, JOB_SECONDS, run=name
-        ),
+        "MLFLOW_TRACKING_TOKEN": identity.issue_to_run(name, secret, CLIENT_TOKEN_SECONDS),
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the log is the command's own
         "MLFLOW_RUN_ID": name,
         "MLFLOW_EXPERIMENT_NAME": experiment,

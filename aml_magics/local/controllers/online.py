@@ -2,7 +2,8 @@
 
 A thread for each deployment makes what runs like what the store asks for: it starts the instances
 that are missing, switches to them when all of them serve, and lets the old ones answer what they
-were asked. A daemon that was killed finds living processes again.
+were asked. Where that fails, the store gets back what was served last, and that goes on. A daemon
+that was killed finds living processes again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KIND = "onlineEndpoints/deployments"
-SERVED = "served"  # noted of a deployment: its body when it served last
+WORKING = "working"  # the note of what a deployment was when it served last
 DRAIN_SECONDS = 180.0  # the longest request timeout a deployment can ask Azure for
 
 
@@ -48,7 +49,7 @@ class Online:
     def start(self) -> None:
         """Keep the deployments that an earlier daemon left behind."""
         for row in self._local.store.of_kind(KIND):
-            if row.properties["provisioningState"] != "Failed" or has_served(self._local, row.id):
+            if may_serve(self._local, row):
                 self.deploy(row.id)
             else:
                 processes.end_strays(instances.exit_file(folder(self._local, row.id)))
@@ -187,22 +188,23 @@ class Keeper:
 
     def _follow(self) -> None:
         """Become what the store asks for, or say why not."""
+        row = self._local.store.get(self.id)
+        if row is None:
+            self._gone()
+            return
         try:
-            self._become()
+            self._become(row)
         except Superseded:
             log.info("deployment %s: superseded", self.id)
             if self._local.store.get(self.id) is None:
                 self._gone()
         except (NotReady, ArmError) as exc:
-            self._failed(str(exc))
+            self._failed(row, str(exc))
         except Exception:
             log.exception("deployment %s", self.id)
-            self._failed("The local workspace itself failed; see `aml-local logs`.")
+            self._failed(row, "The local workspace itself failed; see `aml-local logs`.")
 
-    def _become(self) -> None:
-        row = self._local.store.get(self.id)
-        if row is None:
-            raise Superseded
+    def _become(self, row: Resource) -> None:
         plan = serving.plan(self._local, row, self._check)
         kept, new = self._split(row, plan)
         try:
@@ -213,10 +215,9 @@ class Keeper:
         old = [one for one in self.instances if one not in kept]
         self.instances = [*kept, *new]
         self._note()
-        if not self._state("Succeeded"):
+        if not self._works(row):
             _end(old)
             raise Superseded
-        self._local.store.note(self.id, SERVED, row.body)
         self._told()
         self._retire(old, plan)
 
@@ -290,37 +291,61 @@ class Keeper:
         if self._changed.is_set():
             raise Superseded
 
-    def _state(self, state: str) -> bool:
-        """Tell of a state, unless it is to be another; whether there is still a deployment."""
+    def _works(self, row: Resource) -> bool:
+        """Tell that what is asked for serves; whether there is still a deployment.
 
-        def change(properties: Body) -> None:
-            properties["provisioningState"] = state
-
-        return self._changed.is_set() or self._local.store.update(self.id, change) is not None
-
-    def _failed(self, reason: str) -> None:
-        served = self._restored() if self.instances else ""
-        goes_on = f"It goes on serving {served}, as before. " if served else ""
-        message = f"The deployment failed. {goes_on}{reason}"
-        self._local.store.note(self.id, "error", {"message": message})
-        if not self._state("Failed"):
-            self._gone()
-
-    def _restored(self) -> str:
-        """Ask again for what is served, so that the next daemon serves it too; the model of it."""
+        What was put back after a failed update stays failed, as that update did.
+        """
         store = self._local.store
         with store.transaction():
-            row, served = store.get(self.id), store.noted(self.id, SERVED)
-            if row is None or served is None or self._changed.is_set():
-                return ""
-            served["properties"]["provisioningState"] = row.properties["provisioningState"]
-            store.put(row.id, row.kind, served)
-        return serving.model_name(served["properties"].get("model") or "")
+            has_failed = row.properties["provisioningState"] == "Failed"
+            is_back = has_failed and store.noted(self.id, WORKING) is not None
+            stored = self._store(row, row.body, "Failed" if is_back else "Succeeded")
+            if stored:
+                store.note(self.id, WORKING, row.body)
+        return stored is not None
+
+    def _failed(self, row: Resource, reason: str) -> None:
+        """Tell of a failure, and go back to what was served last, unless it was that."""
+        store = self._local.store
+        with store.transaction():
+            last = store.noted(self.id, WORKING) or row.body
+            is_other = _specification(last) != _specification(row.body)
+            stored = self._store(row, last, "Failed")
+            if stored:
+                goes_on = f" It goes on serving {_served(last)}, as before." if is_other else ""
+                message = f"The deployment failed.{goes_on} {reason}"
+                store.note(self.id, "error", {"message": message})
+                if not is_other and not self.instances:
+                    store.forget(self.id, WORKING)
+        if stored is None:
+            self._gone()
+        elif stored and is_other:
+            self._changed.set()
+
+    def _store(self, row: Resource, body: Body, state: str) -> bool | None:
+        """Store how a deployment ended, unless it is to be another; None when it was deleted."""
+        found = self._local.store.get(self.id)
+        if found is None or found.etag != row.etag:
+            return None if found is None else False
+        properties = {**body["properties"], "provisioningState": state}
+        self._local.store.put(self.id, KIND, {**body, "properties": properties})
+        return True
 
 
-def has_served(local: Local, id: str) -> bool:  # noqa: A002 (ARM's word)
-    """Claim that a deployment, which may have failed to become another since, can serve."""
-    return local.store.noted(id, SERVED) is not None
+def may_serve(local: Local, row: Resource) -> bool:
+    """Claim that a deployment serves or will: it did not fail, or what it was before goes on."""
+    has_failed = row.properties["provisioningState"] == "Failed"
+    return not has_failed or local.store.noted(row.id, WORKING) is not None
+
+
+def _served(body: Body) -> str:
+    model = body["properties"].get("model")
+    return serving.model_name(model) if model else "its script"
+
+
+def _specification(body: Body) -> Body:
+    return {**body, "properties": {**body["properties"], "provisioningState": None}}
 
 
 def _place(local: Local, id: str) -> Path:  # noqa: A002 (ARM's word)

@@ -130,12 +130,12 @@ def expect(local: Local, model: Path) -> None:
     local.warm.expect(str(python), imports(model), _environment(local, python, {}))
 
 
-def tail(path: Path, lines: int) -> str:
-    """The last lines of a log, "" when there is none."""
+def tail(path: Path, lines: int, since: int = 0) -> str:
+    """The last lines of a log, of what was written after `since` bytes; "" when there is none."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+        file.seek(max(since, path.stat().st_size - LOG_TAIL_BYTES))
         return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
 
 
