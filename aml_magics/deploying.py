@@ -34,7 +34,7 @@ WARNED = re.compile(r"WARNING (Other package versions than the model asks for: .
 CAUSES = (
     (
         r"No module named '([\w.]+)'",
-        "the environment has no package {0}: log the model with it in extra_pip_requirements",
+        "the environment has no package {0}: add it, or log the model with extra_pip_requirements",
     ),
     (r"quota", "no quota for that machine: another --instance-type, or ask for more in the portal"),
     (r"OutOfCapacity|out of capacity", "the region has none of these machines: --instance-type"),
