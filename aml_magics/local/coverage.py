@@ -112,7 +112,8 @@ NOTES = {
         "MLflow models and scoring scripts are served, each instance a process; custom containers "
         "and Triton models are refused. Scripts need the extra `serve`, or an environment with "
         "`azureml-inference-server-http`. Of request settings that are Azure's "
-        "defaults only the timeout counts; `instance_type` and autoscaling do not."
+        "defaults only the timeout counts; `instance_type` is a name of a size and no more, and "
+        "nothing scales by itself."
     ),
     "schedules": (
         "Jobs are made at their times while the daemon runs, which an enabled schedule keeps up; "

@@ -307,6 +307,7 @@ ACTIONS: dict[str, Any] = {
 
 # Text of request bodies by key, where any text will not do.
 VALUES: dict[str, Any] = {
+    "instanceType": "Standard_DS3_v2",
     "codeUri": "https://x.blob.core.windows.net:443/c/f",
     "command": "echo 1",
     "condaFile": json.dumps({"dependencies": ["python=3.11"]}),

@@ -129,6 +129,7 @@ def scripted_deployment(scene: Scene, exchange: Exchange) -> Needs:
     properties = {
         **exchange.response["properties"],
         "codeConfiguration": {"codeId": code, "scoringScript": "score.py"},
+        "instanceType": "Standard_DS3_v2",
         "model": model,
         "environmentId": "azureml:AzureML-any/versions/1",
         "environmentVariables": {},
