@@ -287,7 +287,6 @@ def _make_endpoint(session: Session, plan: Plan, tell: Tell) -> None:
 
 def _make_deployment(session: Session, plan: Plan, tell: Tell | None) -> None:
     """Make or change it, and wait until it is ready if there is somebody to tell."""
-    session.cache.pop(f"endpoint {plan.endpoint}", None)  # what serves it may be another now
     try:
         with client.calling(session) as ml:
             poller = client.begun(ml.online_deployments.begin_create_or_update, _entity(plan))
