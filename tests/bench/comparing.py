@@ -195,7 +195,7 @@ def by_threads(read: Callable[[str, str], object], names: list[str], shape: Shap
 
 
 def picture(table: object, keys: list[str], names: list[str]) -> bytes:
-    look = figures.Look({name: name[:8] for name in names}, names[0])
+    look = figures.Look({name: name[:8] for name in names}, {keys[0]: names[0]})
     return figures.png(figures.curves(table, keys, look))
 
 
