@@ -123,7 +123,8 @@ def compare(
     goal = goal or guess_goal(wanted[0] if wanted else "")
     ordered = _best_first(found, wanted[0], goal) if wanted else found
     ordered = ordered[: top or None]
-    base, group = _baseline(ordered, baseline), _parameter(ordered, group_by)
+    ordered, base = _with_baseline(session, ordered, baseline)
+    group = _parameter(ordered, group_by)
     view = View(goal, weight, log, x, everything, which, base, group)
     return Comparison(session, asked, ordered, wanted, view)
 
@@ -173,17 +174,23 @@ def _best_first(found: list[searches.Run], metric: str, goal: str) -> list[searc
     return sorted(found, key=lambda run: rank(searches.metrics(run).get(metric, math.nan), goal))
 
 
-def _baseline(found: list[searches.Run], name: str) -> str:
-    """The id of the run that is called so."""
-    rows = [run["info"] for run in found]
-    for row in rows:
-        if name in (row["run_id"], row.get("run_name")):
-            return str(row["run_id"])
-    if not name:
-        return ""
-    known = [text for row in rows for text in (row["run_id"], row.get("run_name") or "")]
-    hint = did_you_mean(name, known) or f"one of those compared: {known[0]}, for one"
-    raise NotFound(f"--baseline: no run '{name}' is compared", hint)
+def _with_baseline(
+    session: Session, found: list[searches.Run], name: str
+) -> tuple[list[searches.Run], str]:
+    """The runs, with the one of that id or display name, which need not be among the top; its id.
+
+    Raises: NotFound: there is none of that name.
+    """
+    infos = [run["info"] for run in found]
+    among = [i["run_id"] for i in infos if name in (i["run_id"], i.get("run_name"))]
+    if among or not name:
+        return found, among[0] if name else ""
+    try:
+        base = searches.named(session, [name], 1)[0]
+    except NotFound as exc:
+        hint = did_you_mean(name, [info.get("run_name") or info["run_id"] for info in infos])
+        raise NotFound(f"--baseline: no run '{name}'", hint or "%aml runs lists them") from exc
+    return [*found, base], base["info"]["run_id"]
 
 
 def _parameter(found: list[searches.Run], name: str) -> str:

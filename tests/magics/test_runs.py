@@ -250,6 +250,8 @@ def test_a_baseline_is_what_the_others_differ_from(aml, log):
 
     assert shown.view.baseline == ids[0]
     assert "0.9 ★ best (+0.4)" in repr(shown) and "against m-a" in repr(shown)
+    top = aml("compare mixed --top 1 --by auc --baseline m-a")  # which is not among the top
+    assert [row["display_name"] for row in top.rows] == ["m-b", "m-a"]
 
 
 def test_runs_are_grouped_by_a_parameter(aml, log):
@@ -384,7 +386,7 @@ WRONG = {
     "compare one --experiment trees": (BadCommand, "either"),
     "compare one --filter x": (BadCommand, "--experiment"),
     "compare --experiment trees --metric val_los": (NotFound, "did you mean 'val_loss'?"),
-    "compare --experiment trees --baseline none": (NotFound, "--baseline"),
+    "compare --experiment trees --baseline nobody": (NotFound, "--baseline"),
     "compare --experiment trees --group-by epoch": (NotFound, "did you mean 'epochs'?"),
 }
 

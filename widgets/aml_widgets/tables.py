@@ -11,7 +11,9 @@ import numpy as np
 
 Row = Mapping[str, Any]
 PARAM = "params."  # how the keys of parameters begin
-FACTS = ("display_name", "status", "run duration")  # of any run, shown before the rest
+DURATION = "run duration"
+LABELS = {DURATION: "duration"}
+FACTS = ("display_name", "status", DURATION)  # of any run
 HIDDEN = frozenset({"name", "run"})  # the id, which is not a column of its own
 
 
@@ -46,7 +48,7 @@ def saved_bytes(described: Any, block: bytes) -> int:
 def _column(key: str, rows: Sequence[Row], goals: Mapping[str, str]) -> dict[str, Any]:
     values = [row.get(key) for row in rows]
     kind = "param" if key.startswith(PARAM) else "fact" if key in FACTS else "metric"
-    column = {"key": key, "label": key.removeprefix(PARAM), "kind": kind}
+    column = {"key": key, "label": LABELS.get(key) or key.removeprefix(PARAM), "kind": kind}
     numbers = [_number(value) for value in values]
     present = [value for value in values if not _missing(value)]
     if kind != "metric" and len(present) != sum(not math.isnan(n) for n in numbers):
@@ -59,8 +61,8 @@ def _column(key: str, rows: Sequence[Row], goals: Mapping[str, str]) -> dict[str
 
 
 def _place(column: Mapping[str, Any]) -> int:
-    """Facts first, then metrics, then parameters."""
-    return ("fact", "metric", "param").index(column["kind"])
+    """Facts first, then metrics, then parameters, and last how long it took."""
+    return 3 if column["key"] == DURATION else ("fact", "metric", "param").index(column["kind"])
 
 
 def _number(value: Any) -> float:
