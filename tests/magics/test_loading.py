@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
+
+import pytest
+
+from aml_magics import client
+from aml_magics.errors import WorkspaceUnreachable
 
 HEAVY = {"azure", "mlflow", "pandas", "numpy", "ipywidgets", "matplotlib", "requests", "yaml"}
 PROGRAM = """
@@ -33,3 +39,16 @@ def test_loading_twice_registers_one_matcher(shell):
     names = [getattr(m, "__name__", "") for m in shell.Completer.custom_matchers]
 
     assert names.count("completions") == 1
+
+
+def test_a_half_imported_sdk_is_not_kept(monkeypatch):
+    """As when the workspace that it asks for its cloud is killed meanwhile."""
+
+    def half(name):
+        sys.modules[f"{name}.half"] = ModuleType("half")
+        raise RuntimeError('Unknown cloud environment "aml-local".')
+
+    monkeypatch.setattr(client, "import_module", half)
+    with pytest.raises(WorkspaceUnreachable), client.translating():
+        client._imported("azure.ai.ml")
+    assert "azure.ai.ml.half" not in sys.modules

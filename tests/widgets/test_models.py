@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from weakref import WeakSet
 
 import numpy as np
 import pytest
-from aml_widgets import cards, curves, tables
+from aml_widgets import cards, compare, curves, tables
 from aml_widgets.cards import Log, Reading
 from aml_widgets.compare import CURVE_BYTES, Compare, Source
 from aml_widgets.job_card import JobCard
@@ -196,6 +197,28 @@ def compared(monkeypatch):
     sent = Sent()
     monkeypatch.setattr(widget, "send", sent)
     return lambda wish: widget._handle_custom_msg(wish, []), sent, asked, widget
+
+
+def test_views_of_a_notebook_share_its_room(compared, monkeypatch):
+    monkeypatch.setattr(compare, "_open", WeakSet())
+    rows = [{"name": f"{n:032}", "display_name": f"run {n}", "loss": n} for n in range(3000)]
+    found = [
+        curves.curve(row["name"], "loss", range(999), range(999), range(999)) for row in rows[:100]
+    ]
+
+    def view():
+        source = compared[3]._source
+        return Compare(rows, found, source, goals={"loss": "min"}, view={}, origin={})
+
+    views = [view() for _ in range(3)]
+    saved = views[0].get_manager_state(
+        widgets=[*views, *{one.code for one in views}], drop_defaults=True
+    )
+    assert len(json.dumps(saved)) < 300_000
+    assert len(views[0].table["runs"]) > 2 * len(views[2].table["runs"]) > 0
+    for one in views[:2]:
+        one.close()
+    assert len(view().table["runs"]) > len(views[2].table["runs"])
 
 
 def test_curves_are_read_once(compared):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import anywidget
 import traitlets as t
@@ -17,6 +18,9 @@ from aml_widgets.forms import WISHES, Desk
 # What a notebook saves of runs and curves; while there is a kernel the view asks it for the rest.
 TABLE_BYTES = 40_000
 CURVE_BYTES = 36_000  # before base64
+# Views of a notebook that are not closed: each next one saves less, so that all of them stay small.
+_open: WeakSet[Any] = WeakSet()
+LEAST = 8  # the least is so much of what one view alone may save
 IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 TEXT_BYTES = 200_000  # of a text file that is shown
 
@@ -74,18 +78,27 @@ class Compare(anywidget.AnyWidget):
             ``x``, ``log``, ``smooth``. origin: what the magic line names: ``experiment``.
         """
         super().__init__(code=code("compare"), view=dict(view), origin=dict(origin))
+        _open.add(self)
+        self._shares = min(len(_open), LEAST)
         self._source = source
         self._goals = goals
         self._whole = {(c.run, c.metric): c for c in found}
         self._keep(rows)
         self.on_msg(self._answer)
 
+    def close(self) -> None:
+        """End the view; the next ones may save more."""
+        _open.discard(self)
+        super().close()
+
     def _keep(self, rows: Sequence[tables.Row]) -> None:
         """Put into the state what a saved notebook shall show."""
         self._rows = rows
-        saved = rows[: tables.fitting(rows, self._goals, TABLE_BYTES)]
+        saved = rows[: tables.fitting(rows, self._goals, TABLE_BYTES // self._shares)]
         table, numbers = tables.pack(saved, self._goals)
-        series, points = curves.pack(curves.overview(list(self._whole.values()), CURVE_BYTES))
+        series, points = curves.pack(
+            curves.overview(list(self._whole.values()), CURVE_BYTES // self._shares)
+        )
         with self.hold_sync():
             self.numbers, self.table = numbers, table
             self.points, self.series = points, series
