@@ -1,8 +1,10 @@
 """Updates of a deployment that fail: what served goes on, and comes back with the next daemon."""
 
 import contextlib
+import gc
 import os
 import signal
+import warnings
 
 import psutil
 import pytest
@@ -44,7 +46,11 @@ def update(home, monkeypatch, tmp_path):
         return begun.result() if wait else begun
 
     call.client = client
-    return call
+    yield call
+    call.client = client = None
+    with warnings.catch_warnings():  # the SDK closes no connection that a killed daemon has cut
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
