@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 Changes = dict[str, Any]  # by dotted path
-# Verbs of the SDK for ours: the first that a kind's operations have.
 TEXTS = frozenset(("tags", "properties", "environment_variables"))  # whose values are all text
+# Verbs of the SDK for ours: the first that a kind's operations have.
 CREATE = ("create_or_update", "create")
 UPDATE = ("update", *CREATE)
 

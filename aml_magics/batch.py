@@ -138,7 +138,7 @@ def deploy(
         client.begun(ml.batch_deployments.begin_create_or_update, made).result()
         current = ml.batch_endpoints.get(name)
         current.defaults = {"deployment_name": deployment}
-        ml.batch_endpoints.begin_create_or_update(current).result()
+        client.begun(ml.batch_endpoints.begin_create_or_update, current).result()
         tell(f"delete it: %aml batch-endpoint delete -n {name} --yes\n")
         return Asset("batch-endpoint", plain(ml.batch_endpoints.get(name)))
 

@@ -67,7 +67,7 @@ def send(ml: Any, endpoint: Any, shares: Shares) -> Any:
     if had and had != said(shares):
         endpoint.tags = {**(endpoint.tags or {}), BEFORE: had}
     endpoint.traffic = shares
-    ml.online_endpoints.begin_create_or_update(endpoint).result()
+    client.begun(ml.online_endpoints.begin_create_or_update, endpoint).result()
     return ml.online_endpoints.get(endpoint.name)
 
 
