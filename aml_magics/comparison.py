@@ -190,7 +190,7 @@ class Comparison:
     @property
     def alt(self) -> str:
         """What the curves show, in words."""
-        text = f"{', '.join(self.metrics)} by {self.view.x} for {len(self._labels())} runs"
+        text = f"{', '.join(self.metrics)} by {self.view.x} for {_runs(len(self._labels()))}"
         if not self.best:
             return text
         first = self.rows[0]
@@ -202,7 +202,7 @@ class Comparison:
         values = ", ".join(f"{name} {first.get(f'params.{name}', '')}" for name in names[:PARALLEL])
         return (
             f"Parallel coordinates of {', '.join(names[:PARALLEL])} against {self.metric} "
-            f"for {len(self.rows)} runs; best: {values}{f'; not drawn: {more}' if more else ''}"
+            f"for {_runs(len(self.rows))}; best: {values}{f'; not drawn: {more}' if more else ''}"
         )
 
     def goal_of(self, metric: str) -> str:
