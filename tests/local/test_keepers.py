@@ -153,6 +153,7 @@ def test_a_broken_deployment_does_not_succeed_again(local, kept):
     deployed(local, kept)
     (local.home / "model").unlink()
     psutil.Process(processes(local)[0]).kill()
+    wait_until(lambda: kept.instances(BLUE)[0].server is None)
     put(local)
     kept.deploy(BLUE)
     wait_until(lambda: state(local) != "Updating")

@@ -23,6 +23,8 @@ TOOLS = {
     "nbconvert": "nbconvert {source} --output {target} --to notebook --execute"
     " --ExecutePreprocessor.kernel_name=python3",
 }
+# Jupyter chooses the ports of a kernel before that binds them: another may have, meanwhile.
+LOST_ITS_PORT, TRIES = "Kernel died before replying to kernel_info", 3
 
 
 class Run(NamedTuple):
@@ -71,14 +73,17 @@ class Home(NamedTuple):
         """Run a notebook file by one of TOOLS; ``before`` is a command that runs the command."""
         target = source.with_name(f"{source.stem}.{tool}.ipynb")
         words = [word.format(source=source, target=target, cwd=cwd) for word in TOOLS[tool].split()]
-        done = subprocess.run(
-            [*before, python, "-m", *words],
-            env={**os.environ, "AML_LOCAL_HOME": str(self.folder)},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for _ in range(TRIES):
+            done = subprocess.run(
+                [*before, python, "-m", *words],
+                env={**os.environ, "AML_LOCAL_HOME": str(self.folder)},
+                cwd=cwd,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if LOST_ITS_PORT not in done.stderr:
+                break
         written = nbformat.read(target, as_version=4) if target.exists() else None
         return Run(done.returncode, done.stderr, written)
 

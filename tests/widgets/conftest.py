@@ -150,9 +150,12 @@ class Lab:
         subprocess.run(command, check=True, env=environment, capture_output=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab and Chromium, started once; no process is left."""
+    """JupyterLab and Chromium, started once for a module; no process is left.
+
+    Playwright has an event loop running until it is closed, in which others cannot run theirs.
+    """
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="make .venv/.browser installs it"
     )
