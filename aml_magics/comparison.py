@@ -148,7 +148,9 @@ class Comparison:
     def figure(self) -> Any:
         """The metrics' curves as a matplotlib figure."""
         view = self.view
-        look = figures.Look(self._labels(), self._bests(), view.x, view.smooth, view.log)
+        look = figures.Look(
+            self._labels(), self._bests(), view.x, view.smooth, view.log, self._groups()
+        )
         return figures.curves(self.history, self.metrics, look)
 
     @property
@@ -180,6 +182,16 @@ class Comparison:
             for row in self.rows[:DRAWN]
         }
 
+    def _groups(self) -> dict[str, str]:
+        """What to call the group of each run; nothing where none was asked for."""
+        if not self.view.group:
+            return {}
+        return {row["name"]: self._group(row) for row in self.rows[:DRAWN]}
+
+    def _group(self, row: dict[str, Any]) -> str:
+        value = row.get(f"params.{self.view.group}", "")
+        return f"{self.view.group} = {_short(value) or 'none'}"
+
     def pictures(self) -> list[tuple[str, bytes]]:
         """The charts as PNG, each with a text for who cannot see it."""
         found = [(self.alt, self.figure)] if self.metrics and len(self.history) else []
@@ -191,6 +203,7 @@ class Comparison:
     def alt(self) -> str:
         """What the curves show, in words."""
         text = f"{', '.join(self.metrics)} by {self.view.x} for {_runs(len(self._labels()))}"
+        text += f", coloured by {self.view.group}" if self.view.group else ""
         if not self.best:
             return text
         first = self.rows[0]
@@ -250,14 +263,13 @@ class Comparison:
         """The runs of one value of a parameter together, below a row of their means."""
         import pandas as pd
 
-        rows, key = self.rows[:LISTED], f"params.{self.view.group}"
+        rows = self.rows[:LISTED]
         groups: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
-            groups.setdefault(row.get(key, ""), []).append(place)
+            groups.setdefault(self._group(row), []).append(place)
         parts = []
-        for value, places in groups.items():
+        for label, places in groups.items():
             head = dict.fromkeys(table.columns, "")
-            label = f"{self.view.group} = {_short(value) or 'none'}"
             head |= {"run": label, "display name": f"{_runs(len(places))}, means"}
             head |= {m: _mean([value_of(rows[place], m) for place in places]) for m in self.metrics}
             parts += [pd.DataFrame([head]), table.iloc[places]]

@@ -23,7 +23,8 @@ LONGEST = 28  # characters of a name in a legend
 class Look(NamedTuple):
     """How curves are drawn.
 
-    `names` is what to call the runs, the most interesting first. `best` is the best run by each
+    `names` is what to call the runs, the most interesting first. `groups` is what their colours
+    stand for where not for a run each. `best` is the best run by each
     metric, the first of which decides. `smooth` is the weight of what came before, from 0 to less
     than 1; the values themselves are drawn behind, fainter.
     """
@@ -33,10 +34,21 @@ class Look(NamedTuple):
     x: str = "step"
     smooth: float = 0.0
     log: bool = False
+    groups: Mapping[str, str] = {}
+
+    @property
+    def legend(self) -> Mapping[str, str]:
+        """What the colour of each run stands for."""
+        return self.groups or self.names
+
+    @property
+    def colours(self) -> list[str]:
+        """What there is a colour for, the most interesting first."""
+        return list(dict.fromkeys(self.legend[run] for run in self.names))
 
 
 def curves(history: pd.DataFrame, metrics: Sequence[str], look: Look) -> Any:
-    """A chart for each metric, runs told apart by colour and dash."""
+    """A chart for each metric, runs or their groups told apart by colour and dash."""
     from matplotlib.figure import Figure
 
     wide = min(2, len(metrics))
@@ -55,7 +67,7 @@ def curves(history: pd.DataFrame, metrics: Sequence[str], look: Look) -> Any:
         _plain(axes)
     for axes in list(grid):
         axes.remove()
-    _legend(figure, look.names)
+    _legend(figure, look.colours)
     return _on_any_background(figure)
 
 
@@ -66,11 +78,11 @@ def _lines(axes: Any, rows: pd.DataFrame, look: Look, best: str) -> None:
     if rows.empty:
         axes.text(0.5, 0.5, "no value above 0", color=GREY, ha="center", transform=axes.transAxes)
     groups: dict[Any, pd.DataFrame] = dict(iter(rows.groupby("run", observed=True)))
-    for place, run in reversed(list(enumerate(look.names))):
+    for run in reversed(look.names):
         if run not in groups:
             continue
         xs, values = groups[run][look.x].to_numpy(), groups[run]["value"].to_numpy()
-        style = _style(place, run, look, best)
+        style = _style(run, look, best)
         if len(xs) == 1:
             style["marker"] = "o"
         if look.smooth:
@@ -81,15 +93,17 @@ def _lines(axes: Any, rows: pd.DataFrame, look: Look, best: str) -> None:
             axes.plot(xs[-1], values[-1], "*", color=style["color"], markersize=11, zorder=4)
 
 
-def _style(place: int, run: str, look: Look, best: str) -> dict[str, Any]:
-    decided = next(iter(look.best.values()), "")
+def _style(run: str, look: Look, best: str) -> dict[str, Any]:
+    called = look.legend[run]
+    decided = look.legend.get(next(iter(look.best.values()), ""))
+    place = look.colours.index(called)
     if place >= TOLD_APART:
         return {"color": GREY, "linewidth": 0.7, "alpha": 0.5, "zorder": 1}
     return {
         "color": COLOURS[place % len(COLOURS)],
         "linestyle": STYLES[place % len(STYLES)],
         "linewidth": 2.5 if run == best else 1.4,
-        "label": short(look.names[run]) + (f" {BEST}" if run == decided else ""),
+        "label": short(called) + (f" {BEST}" if called == decided else ""),
         "zorder": 3 if run == best else 2,
     }
 
@@ -99,9 +113,10 @@ def _dots(axes: Any, rows: pd.DataFrame, look: Look, best: str) -> None:
     value = dict(zip(rows["run"], rows["value"], strict=True))
     shown = [run for run in look.names if run in value][: 2 * TOLD_APART]
     for place, run in enumerate(shown):
-        style = _style(list(look.names).index(run), run, look, best)
+        style = _style(run, look, best)
         marker = "*" if run == best else "o"
-        axes.plot(value[run], place, marker, color=style["color"], markersize=9)
+        label = style.get("label") if look.groups else None  # a run alone is named at its line
+        axes.plot(value[run], place, marker, color=style["color"], markersize=9, label=label)
     axes.set_yticks(range(len(shown)), [short(look.names[run]) for run in shown])
     axes.invert_yaxis()
     axes.grid(axis="y", color=GREY, alpha=0.2)
@@ -183,14 +198,14 @@ def _plain(axes: Any) -> None:
     axes.patch.set_alpha(0)
 
 
-def _legend(figure: Any, names: dict[str, str]) -> None:
-    """The runs once for all charts, in their order."""
+def _legend(figure: Any, names: Sequence[str]) -> None:
+    """The colours once for all charts, in their order."""
     lines: dict[str, Any] = {}
     for axes in figure.axes:
         for line in axes.get_lines():
             if not line.get_label().startswith("_"):
                 lines.setdefault(line.get_label(), line)
-    order = {short(name): place for place, name in enumerate(names.values())}
+    order = {short(name): place for place, name in enumerate(names)}
     labels = sorted(lines, key=lambda label: order.get(label.removesuffix(f" {BEST}"), 0))
     if labels:
         more = len(names) - TOLD_APART

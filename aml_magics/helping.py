@@ -59,7 +59,7 @@ HERE = {
     "--filter": "which runs, as MLflow writes it: 'metrics.auc > 0.9'",
     "--follow": "go on with what is written, until interrupted",
     "--goal": "which way is better; guessed from the metric's name",
-    "--group-by": "put runs together by a parameter's value, with means",
+    "--group-by": "put runs together by a parameter's value, with means and a colour",
     "--lines": "so many of the last lines",
     "--local": "the workspace on this machine, without Azure",
     "--log": "logarithmic axis of values",

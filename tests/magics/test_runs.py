@@ -256,11 +256,15 @@ def test_a_baseline_is_what_the_others_differ_from(aml, log):
 
 def test_runs_are_grouped_by_a_parameter(aml, log):
     log("mixed", MIXED)
-    text = repr(aml("compare --experiment mixed --metric auc --group-by kind"))
-    heads = [line.split()[:3] for line in text.splitlines() if "means" in line]
+    found = aml("compare --experiment mixed --metric auc --group-by kind")
+    heads = [line.split()[:3] for line in repr(found).splitlines() if "means" in line]
+    (axes,), (legend,) = found.figure.axes, found.figure.legends
 
     assert heads == [["kind", "=", "y"], ["kind", "=", "x"]]
-    assert "2 runs, means" in text
+    assert "2 runs, means" in repr(found)
+    assert [text.get_text() for text in legend.get_texts()] == ["kind = y ★", "kind = x"]
+    assert len({line.get_color() for line in axes.get_lines()}) == 2
+    assert "coloured by kind" in found.alt
 
 
 def test_what_a_sweep_has_chosen_is_a_parameter(aml, log):

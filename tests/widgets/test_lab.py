@@ -140,13 +140,25 @@ def test_a_baseline_shows_differences(view, page, shot):
     assert not view.locator(".aml-delta").count()
 
 
-def test_groups_have_means(view):
+def test_groups_have_means_and_a_colour(view, page, shot):
     view.get_by_label("Group by").select_option("params.kind")
     assert view.locator(".aml-group th").all_inner_texts() == [
         "kind = a · 3 runs, means",
         "kind = b · 3 runs, means",
     ]
+    shot(page, "groups")
+    assert len(colours(view)) == 2  # as are the curves
     view.get_by_label("Group by").select_option("")
+    assert len(colours(view)) == 6
+
+
+def colours(view):
+    """Of the runs in the table."""
+    return set(
+        view.locator("tr[data-run] .aml-swatch").evaluate_all(
+            "all => all.map((one) => one.style.borderTopColor)"
+        )
+    )
 
 
 def test_the_cursor_reads_all_curves(view):

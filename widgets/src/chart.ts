@@ -7,8 +7,9 @@ import { text } from "./rows";
 
 export interface Drawn {
   lines: Line[];
-  index: (run: string) => number;
+  place: (run: string) => number; // of its colour
   name: (run: string) => string;
+  legend: (run: string) => string; // what its colour stands for
   x: "step" | "time" | "relative";
   log: boolean;
   label: string;
@@ -89,7 +90,7 @@ export class Chart {
         series: [
           {},
           ...drawn.lines.map((line) => {
-            const { color, dash } = styleOf(drawn.index(line.run));
+            const { color, dash } = styleOf(drawn.place(line.run));
             const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
             if (line.x.length === 1) return { stroke: color, width: DOT, cap: "round", paths: dot, facets, points: { show: false } } as uPlot.Series;
             return { stroke: color, dash: few ? dash : [], width: few ? 1.5 : 1, paths, facets, points: { show: false } } as uPlot.Series;
@@ -138,8 +139,9 @@ export class Chart {
     const { drawn } = this;
     if (!source || !drawn) return Promise.resolve(null);
     const few = drawn.lines.length <= FEW;
-    const legend = drawn.lines.slice(0, FEW).map(({ run }) => ({ ...styleOf(drawn.index(run)), name: drawn.name(run) }));
-    const more = drawn.lines.length - legend.length;
+    const colours = new Map(drawn.lines.map(({ run }) => [drawn.place(run), drawn.legend(run)]));
+    const legend = [...colours].slice(0, FEW).map(([place, name]) => ({ ...styleOf(place), name }));
+    const more = colours.size - legend.length;
     return pictured(source, this.element, drawn.label, few ? legend : legend.map((one) => ({ ...one, dash: [] })), more > 0 ? `and ${more} more` : "");
   }
 
@@ -174,7 +176,7 @@ export class Chart {
     const more = found.length - shown.length;
     this.readout.replaceChildren(
       h("b", {}, `${drawn.x} ${where}`),
-      ...shown.map(({ run, value }) => h("span", {}, swatch(drawn.index(run)), `${drawn.name(run)} ${text(value)}`)),
+      ...shown.map(({ run, value }) => h("span", {}, swatch(drawn.place(run)), `${drawn.name(run)} ${text(value)}`)),
       more > 0 ? h("span", {}, `and ${more} more`) : "",
     );
   }

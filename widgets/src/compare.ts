@@ -10,7 +10,7 @@ import { choice, parallel, scatter } from "./figures";
 import { compareLine, csv, withFound } from "./lines";
 import { ask, listening, onEnd, type Context, type Model } from "./model";
 import { svgPicture } from "./pictures";
-import { drawn, FRESH, matches, shownColumns, withinBrushes, type View } from "./rows";
+import { drawn, FRESH, matches, paint, shownColumns, text, withinBrushes, type View } from "./rows";
 import { Table } from "./table";
 
 const CURVES = 100; // at most so many are drawn at once
@@ -228,6 +228,7 @@ class Compare {
   }
 
   private draw(): void {
+    paint(this.runs, this.view.group);
     this.table.draw(this.columns, this.runs, this.view);
     this.drawTabs();
     this.drawPanel();
@@ -284,7 +285,10 @@ class Compare {
     const lines = all.filter(({ x }) => x.length);
     const gone = all.filter(({ x }) => !x.length).map(({ run }) => runs.get(run)!.name);
     this.say(gone.length ? `${view.log ? "no value above 0" : "no number"} to draw of ${gone.join(", ")}` : "");
-    this.chart.draw({ lines, index: (id) => runs.get(id)!.index, name: (id) => runs.get(id)!.name, x: view.x, log: view.log, label: view.metric });
+    const name = (id: string) => runs.get(id)!.name;
+    const by = this.columns.find(({ key }) => key === view.group)?.label;
+    const legend = by ? (id: string) => `${by} = ${text(runs.get(id)!.cells[view.group]) || "none"}` : name;
+    this.chart.draw({ lines, place: (id) => runs.get(id)!.place, name, legend, x: view.x, log: view.log, label: view.metric });
   }
 
   private curveControls(): HTMLElement {

@@ -26,6 +26,7 @@ export interface Curve extends Series {
 export interface Run {
   id: string;
   index: number;
+  place: number; // of its colour: the index, or its group's place
   name: string;
   cells: Record<string, number | string>;
   nans: Set<string>; // keys of what was logged as no number
@@ -56,7 +57,7 @@ export function runsOf(table: { runs: string[]; columns: Column[] }, block: Arra
           ? numbers[offsets.get(column.key)! + index]
           : (column.texts?.[index] ?? "");
     const nans = new Set(table.columns.filter(({ nans: places }) => places?.includes(index)).map(({ key }) => key));
-    return { id, index, name: String(cells["display_name"] || id), cells, nans };
+    return { id, index, place: index, name: String(cells["display_name"] || id), cells, nans };
   });
 }
 

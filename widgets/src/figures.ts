@@ -52,7 +52,7 @@ export function scatter(all: Column[], runs: Run[], { view, change, hover }: Pic
   const dots = runs.map((run, at) => {
     if (!isFinite(across.values[at]) || !isFinite(up.values[at])) return null;
     const words = `${run.name}: ${x.label} ${text(run.cells[x.key])}, ${y.label} ${text(run.cells[y.key])}`;
-    const look = { cx: toX(across.values[at]), cy: toY(up.values[at]), r: 5, fill: styleOf(run.index).color };
+    const look = { cx: toX(across.values[at]), cy: toY(up.values[at]), r: 5, fill: styleOf(run.place).color };
     const act = { onmouseenter: () => hover(run.id), onmouseleave: () => hover("") };
     return s("circle", { ...look, ...act, role: "listitem", "aria-label": words }, s("title", {}, words));
   });
@@ -115,7 +115,7 @@ export function parallel(all: Column[], runs: Run[], inside: Set<string>, { view
   const paths = runs.map((run, place) => {
     const points = shown.map((_, at) => [across(at), maps[at]!.to(places[at]!.values[place]!)]).filter(([, y]) => isFinite(y!));
     const act = { onmouseenter: () => hover(run.id), onmouseleave: () => hover("") };
-    const stroke = metric ? tint(good(run.cells[metric.key] as number)) : styleOf(run.index).color;
+    const stroke = metric ? tint(good(run.cells[metric.key] as number)) : styleOf(run.place).color;
     const look = { stroke, class: inside.has(run.id) ? "aml-path" : "aml-path aml-out" };
     return s("path", { d: `M${points.map((point) => point.map((n) => n!.toFixed(1)).join(",")).join("L")}`, ...look, ...act, "data-run": run.id }, s("title", {}, run.name));
   });

@@ -135,6 +135,13 @@ export function groupsOf(runs: Run[], view: View): Group[] {
   return [...groups].map(([label, members]) => ({ label, runs: members }));
 }
 
+/** Give each run the place of its colour: its own, or that of its group, so that they stay when others are hidden. */
+export function paint(runs: Run[], group: string): void {
+  const labels = group ? sorted(runs, group, false).map((run) => text(run.cells[group])) : [];
+  const places = new Map([...new Set(labels)].map((label, at) => [label, at]));
+  for (const run of runs) run.place = group ? places.get(text(run.cells[group]))! : run.index;
+}
+
 /** Runs that charts draw: those of the table that are not hidden. */
 export function drawn(runs: Run[], view: View): Run[] {
   return groupsOf(runs, view)

@@ -91,8 +91,9 @@ export class Table {
       "tr",
       { class: "aml-group" },
       h("td", { class: "aml-acts" }),
-      h("th", { scope: "rowgroup" }, `${by} = ${label || "none"} · ${members.length} run${members.length === 1 ? "" : "s"}, means`),
+      h("th", { scope: "rowgroup" }, swatch(members[0].place, this.few), `${by} = ${label || "none"} · ${members.length} run${members.length === 1 ? "" : "s"}, means`),
       ...columns.map(({ key, kind }) => h("td", {}, kind === "metric" ? text(mean(members, key)) : "")),
+      this.forms && h("td", {}),
     );
   }
 
@@ -111,7 +112,7 @@ export class Table {
         h("input", { type: "checkbox", checked: !hidden, onchange: hide, "aria-label": `draw ${run.name}`, title: "draw or hide", "data-focus": `hide ${run.id}` }),
         h("button", { type: "button", "aria-pressed": String(pinned), onclick: pin, title: "compare the others with this run", "aria-label": `baseline ${run.name}`, "data-focus": `pin ${run.id}` }, pinned ? "◆" : "◇"),
       ),
-      h("th", { scope: "row", title: run.id }, swatch(run.index, this.few), run.name),
+      h("th", { scope: "row", title: run.id }, swatch(run.place, this.few), run.name),
       ...columns.map((column) => this.cell(run, column, base)),
       this.forms && h("td", { class: "aml-acts" }, this.opens("register", "Register…", run), this.opens("deploy", "Deploy…", run)),
     );

@@ -92,7 +92,7 @@ describe("brushes by keys", () => {
 });
 
 test("texts on an axis have places in their order", () => {
-  const runs = ["b", "a", "b"].map((kind, index) => ({ id: `${index}`, index, name: "", cells: { kind }, nans: new Set<string>() }));
+  const runs = ["b", "a", "b"].map((kind, index) => ({ id: `${index}`, index, place: index, name: "", cells: { kind }, nans: new Set<string>() }));
   expect(positions(runs, { key: "kind", label: "kind", kind: "param", type: "text" })).toEqual({ values: [1, 0, 1], names: ["a", "b"] });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from "vitest";
 import { bytes, curvesOf, POINT_BYTES, runsOf, type Column, type Run } from "../src/data";
 import { compareLine, csv, NOTHING, quoted, withFound } from "../src/lines";
-import { best, delta, drawn, FRESH, groupsOf, matches, mean, shownColumns, sorted, text, unknown, withinBrushes, type View } from "../src/rows";
+import { best, delta, drawn, FRESH, groupsOf, matches, mean, paint, shownColumns, sorted, text, unknown, withinBrushes, type View } from "../src/rows";
 
 const COLUMNS: Column[] = [
   { key: "display_name", label: "display_name", kind: "fact", type: "text", texts: ["red", "green", "blue"] },
@@ -82,6 +82,16 @@ test("groups are in order, sorted within", () => {
   expect(groups.map(({ label, runs }) => `${label}: ${ids(runs)}`)).toEqual(["a: r3 r1", "b: r2"]);
   expect(mean(groups[0].runs, "loss")).toBeCloseTo(0.2);
   expect(mean(groups[1].runs, "loss")).toBeNaN();
+});
+
+test("runs of a group have its colour, whatever is shown of it", () => {
+  const places = () => RUNS.map(({ place }) => place);
+  paint(RUNS, "params.kind");
+  expect(places()).toEqual([0, 1, 0]);
+  paint(RUNS, "params.rate");
+  expect(places()).toEqual([0, 1, 2]);
+  paint(RUNS, "");
+  expect(places()).toEqual([0, 1, 2]);
 });
 
 test("the best run follows the goal and has the metric", () => {

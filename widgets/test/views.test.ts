@@ -104,7 +104,7 @@ test("marks of an axis are round numbers, and end also where a step is too small
 test("an artifact that cannot be read says why, and is asked for again after a refresh", () => {
   const asked: any[] = [];
   const files = artifacts((wish) => asked.push(wish), () => undefined);
-  const run = { id: "r1", index: 0, name: "red", cells: {}, nans: new Set<string>() };
+  const run = { id: "r1", index: 0, place: 0, name: "red", cells: {}, nans: new Set<string>() };
   const place = files.draw([run], "", true);
   files.failed({ run: "r1" }, "the workspace does not answer");
   expect(place.textContent).toContain("does not answer");
