@@ -92,7 +92,7 @@ export class Chart {
           ...drawn.lines.map((line) => {
             const { color, dash } = styleOf(drawn.place(line.run));
             const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
-            if (line.x.length === 1) return { stroke: color, width: DOT, cap: "round", paths: dot, facets, points: { show: false } } as uPlot.Series;
+            if (line.x.length === 1) return { fill: color, paths: dot, facets, points: { show: false } } as uPlot.Series;
             return { stroke: color, dash: few ? dash : [], width: few ? 1.5 : 1, paths, facets, points: { show: false } } as uPlot.Series;
           }),
         ],
@@ -210,13 +210,12 @@ export class Chart {
 /** A metric that was logged once is a dot: a line of one point is not seen. */
 function dot(plot: uPlot, at: number): uPlot.Series.Paths {
   const [xs, ys] = plot.data[at] as unknown as [Float64Array, Float64Array];
-  const stroke = new Path2D();
+  const fill = new Path2D();
   if (xs.length) {
-    const place = [plot.valToPos(xs[0]!, "x", true), plot.valToPos(ys[0]!, "y", true)] as const;
-    stroke.moveTo(...place);
-    stroke.lineTo(...place); // with its round end, as wide as the pen
+    const [x, y] = [plot.valToPos(xs[0]!, "x", true), plot.valToPos(ys[0]!, "y", true)];
+    fill.arc(x, y, (DOT / 2) * devicePixelRatio, 0, 2 * Math.PI); // not all browsers draw a line of no length
   }
-  return { stroke, fill: null, clip: null, band: null, gaps: null, flags: 0 } as unknown as uPlot.Series.Paths;
+  return { stroke: null, fill, clip: null, band: null, gaps: null, flags: 0 } as unknown as uPlot.Series.Paths;
 }
 
 /** A run's colour and dash, as in the chart. */

@@ -116,12 +116,13 @@ export function styleOf(index: number): { color: string; dash: number[] } {
   return { color: PALETTE[index % PALETTE.length], dash };
 }
 
-/** The path of a curve in a box; what is not finite is left out. */
+/** The path of a curve in a box, a dash for one value; what is not finite is left out. */
 export function sparkline(values: ArrayLike<number>, width: number, height: number): string {
   const points = Array.from(values, (value, at) => [at, value] as const).filter(([, value]) => isFinite(value));
   if (!points.length) return "";
   const [low, high] = [Math.min(...points.map(([, v]) => v)), Math.max(...points.map(([, v]) => v))];
   const x = (at: number) => (values.length > 1 ? (at / (values.length - 1)) * width : width / 2);
   const y = (value: number) => (high > low ? height - ((value - low) / (high - low)) * height : height / 2);
+  if (points.length === 1) return `M${(x(points[0]![0]) - 2).toFixed(1)},${y(points[0]![1]).toFixed(1)}h2`;
   return `M${points.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join("L")}`;
 }

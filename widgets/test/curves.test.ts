@@ -115,6 +115,6 @@ test.each([[9.9, "0:09"], [61, "1:01"], [3725, "1:02:05"]])("%s seconds are %s",
 
 test("a sparkline fills its box and skips what is not finite", () => {
   expect(sparkline([0, 10], 96, 20)).toBe("M0.0,20.0L96.0,0.0");
-  expect(sparkline([NaN, 1], 96, 20)).toBe("M96.0,10.0");
+  expect(sparkline([NaN, 1], 96, 20)).toBe("M94.0,10.0h2");
   expect(sparkline([], 96, 20)).toBe("");
 });
