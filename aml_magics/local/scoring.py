@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import gc
 import json
 import logging
 import math
@@ -63,6 +64,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     tell_versions(options.model)
     application = app(load(options.model))
+    gc.collect()
+    gc.freeze()  # what stays for good: to look through it again would hold requests up
     with _listener(options.port, options.socket) as listener:
         import uvicorn
 

@@ -25,8 +25,10 @@ from typing import Any, NamedTuple
 import requests
 from rows import Row
 
-SECONDS, READY_SECONDS = 4, 180.0
-CONNECTIONS = (1, 8, 32)
+READY_SECONDS = 180.0
+# Seconds of load by connections: the first requests of many come at once, and are to be less than
+# the one in a hundred that p99 leaves out.
+LOADS = {1: 4, 8: 4, 32: 12}
 MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 # Goals, as ratios to `mlflow models serve`, by rows of a request.
 GOALS = {1: ">= 6", 100: ">= 4"}
@@ -87,7 +89,7 @@ def of_columns(columns: int, mlserver: Path | None) -> list[Row]:
         head = f"{columns} columns"
         found = readiness(head, up)
         for rows in (1, 100):
-            for connections in CONNECTIONS:
+            for connections in LOADS:
                 what = f"{head}, {rows} rows, {connections} connections"
                 found += compared(what, rows, load_all(folder, up, (columns, rows), connections))
         return found
@@ -309,7 +311,7 @@ def load(folder: Path, served: Served, size: tuple[int, int], connections: int) 
         f"wrk.headers['Authorization'] = 'Bearer {served.key}'\n"
         f"wrk.headers['azureml-model-deployment'] = '{served.deployment}'\n"
     )
-    shape = ["-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "--timeout", "30s"]
+    shape = ["-t1", f"-c{connections}", f"-d{LOADS[connections]}s", "--latency", "--timeout", "30s"]
     command = ["wrk", *shape, "-s", str(script), served.url]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in text:
