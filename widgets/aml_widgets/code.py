@@ -14,13 +14,15 @@ LOADER = STATIC / "loader.js"
 
 
 class Code(anywidget.AnyWidget):
-    """An ES module as text; drawn by nobody."""
+    """An ES module and its stylesheet as text; drawn by nobody."""
 
     _esm = "export default {}"
     source = t.Unicode().tag(sync=True)
+    style = t.Unicode().tag(sync=True)
 
 
 @cache
 def code(name: str) -> Code:
     """The one widget with the code of a view."""
-    return Code(source=(STATIC / f"{name}.js").read_text(encoding="utf-8"))
+    source, style = ((STATIC / f"{name}.{kind}").read_text("utf-8") for kind in ("js", "css"))
+    return Code(source=source, style=style)

@@ -12,15 +12,15 @@ import traitlets as t
 from ipywidgets import widget_serialization
 
 from aml_widgets import curves, tables
-from aml_widgets.code import LOADER, STATIC, Code, code
+from aml_widgets.code import LOADER, Code, code
 from aml_widgets.forms import WISHES, Desk
 
 # What a notebook saves of runs and curves; while there is a kernel the view asks it for the rest.
 TABLE_BYTES = 40_000
-CURVE_BYTES = 36_000  # before base64
-# Views of a notebook that are not closed: each next one saves less, so that all of them stay small.
+CURVE_BYTES = 50_000
+# Views of a notebook that are not closed. More than so many share the room that those would take.
 _open: WeakSet[Any] = WeakSet()
-LEAST = 8  # the least is so much of what one view alone may save
+ROOMY = 2
 IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 TEXT_BYTES = 200_000  # of a text file that is shown
 
@@ -53,7 +53,6 @@ class Compare(anywidget.AnyWidget):
     """Draws its state and sends wishes; the state alone is enough to open a saved notebook."""
 
     _esm = LOADER
-    _css = STATIC / "compare.css"
     code = t.Instance(Code).tag(sync=True, **widget_serialization)
     table = t.Dict().tag(sync=True)
     numbers = t.Bytes().tag(sync=True)
@@ -78,12 +77,13 @@ class Compare(anywidget.AnyWidget):
             ``x``, ``log``, ``smooth``. origin: what the magic line names: ``experiment``.
         """
         super().__init__(code=code("compare"), view=dict(view), origin=dict(origin))
-        _open.add(self)
-        self._shares = min(len(_open), LEAST)
         self._source = source
         self._goals = goals
         self._whole = {(c.run, c.metric): c for c in found}
-        self._keep(rows)
+        self._rows = rows
+        _open.add(self)
+        for one in [*_open] if len(_open) > ROOMY else [self]:
+            one._save()
         self.on_msg(self._answer)
 
     def close(self) -> None:
@@ -91,14 +91,13 @@ class Compare(anywidget.AnyWidget):
         _open.discard(self)
         super().close()
 
-    def _keep(self, rows: Sequence[tables.Row]) -> None:
+    def _save(self) -> None:
         """Put into the state what a saved notebook shall show."""
-        self._rows = rows
-        saved = rows[: tables.fitting(rows, self._goals, TABLE_BYTES // self._shares)]
-        table, numbers = tables.pack(saved, self._goals)
-        series, points = curves.pack(
-            curves.overview(list(self._whole.values()), CURVE_BYTES // self._shares)
-        )
+        share = min(1.0, ROOMY / max(len(_open), 1))
+        count = tables.fitting(self._rows, self._goals, int(share * TABLE_BYTES))
+        table, numbers = tables.pack(self._rows[:count], self._goals)
+        shown = curves.overview(list(self._whole.values()), int(share * CURVE_BYTES))
+        series, points = curves.pack(shown)
         with self.hold_sync():
             self.numbers, self.table = numbers, table
             self.points, self.series = points, series
@@ -140,7 +139,8 @@ class Compare(anywidget.AnyWidget):
         found = self._source.history(names, str(wish["metric"]))
         self._whole = {(c.run, c.metric): c for c in found}  # what is not shown is read when it is
         self._send_curves({"runs": [c.run for c in found], "metric": wish["metric"]})
-        self._keep(rows)
+        self._rows = rows
+        self._save()
         self._send_table()
 
     def _send_files(self, wish: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 POINT_BYTES = 20  # step and value float64, seconds float32
+DESCRIPTION_BYTES = 75  # of a curve as JSON, without its names
 
 
 class Curve(NamedTuple):
@@ -60,10 +61,12 @@ def thin(whole: Curve, limit: int) -> Curve:
 
 
 def overview(curves: Sequence[Curve], limit_bytes: int) -> list[Curve]:
-    """The curves thinned alike so that all of them stay under a size; the first when too many."""
-    most = limit_bytes // (4 * POINT_BYTES)
-    shown = list(curves[:most])
-    each = limit_bytes // POINT_BYTES // max(len(shown), 1)
+    """The curves thinned alike, the first when too many, for so many bytes of a saved notebook."""
+    point = 4 * POINT_BYTES / 3  # as base64
+    names = max((len(one.run) + len(one.metric) for one in curves), default=0)
+    about = DESCRIPTION_BYTES + names
+    shown = list(curves[: int(limit_bytes / (about + 4 * point))])
+    each = int((limit_bytes / max(len(shown), 1) - about) / point)
     return [thin(whole, each) for whole in shown]
 
 

@@ -10,7 +10,7 @@ import anywidget
 import traitlets as t
 from ipywidgets import widget_serialization
 
-from aml_widgets.code import LOADER, STATIC, Code, code
+from aml_widgets.code import LOADER, Code, code
 
 WISHES = frozenset({"facts", "run"})
 Send = Callable[[dict[str, Any]], Any]
@@ -59,7 +59,6 @@ class Form(anywidget.AnyWidget):
     """A form in a cell of its own; what it shows at first is what a saved notebook has."""
 
     _esm = LOADER
-    _css = STATIC / "forms.css"
     code = t.Instance(Code).tag(sync=True, **widget_serialization)
     form = t.Unicode().tag(sync=True)
     facts = t.Dict().tag(sync=True)

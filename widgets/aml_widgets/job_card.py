@@ -12,7 +12,7 @@ import traitlets as t
 from ipywidgets import widget_serialization
 
 from aml_widgets import cards, curves
-from aml_widgets.code import LOADER, STATIC, Code, code
+from aml_widgets.code import LOADER, Code, code
 
 PAUSE = 0.5  # seconds between two readings, at least
 SHARE = 5  # reading takes at most one part in so many of the time
@@ -23,7 +23,6 @@ class JobCard(anywidget.AnyWidget):
     """Draws its state and sends wishes. A thread of its own reads the job; it prints nothing."""
 
     _esm = LOADER
-    _css = STATIC / "job_card.css"
     code = t.Instance(Code).tag(sync=True, **widget_serialization)
     card = t.Dict().tag(sync=True)
     log = t.Unicode().tag(sync=True)

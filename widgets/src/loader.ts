@@ -14,10 +14,18 @@ function load(source: string): Promise<Module> {
   return loaded.get(source)!;
 }
 
+/** Add the stylesheet of a view to the page, once for all views. */
+function dress(text: string): void {
+  const known = [...document.head.querySelectorAll("style.aml-views")];
+  if (known.some(({ textContent }) => textContent === text)) return;
+  document.head.append(Object.assign(document.createElement("style"), { className: "aml-views", textContent: text }));
+}
+
 export default {
   async render(context: Context): Promise<() => void> {
     const { model } = context;
     const code = await model.widget_manager!.get_model(String(model.get("code")).slice(REFERENCE.length));
+    dress(code.get("style"));
     return (await load(code.get("source"))).default.render(context);
   },
 };
