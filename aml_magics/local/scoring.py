@@ -1,7 +1,7 @@
 """The process of a deployment: one MLflow model behind ``/score``, as Azure serves it.
 
 It may be run by the Python of the model's environment, which has MLflow and uvicorn: this module
-and `predictor` import nothing else, and nothing of the rest of the package.
+and `predictor` need nothing else, and nothing of the rest of the package.
 
 Source of the request's forms: "Deploy MLflow models to online endpoints" of Azure's documentation.
 """
@@ -20,11 +20,17 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aml_magics.local import predictor
+
+try:
+    import orjson
+except ImportError:  # in an environment of the model's own
+    orjson = None  # type: ignore[assignment]
 
 SPLIT = {"columns", "index", "data"}
 JSON_TYPES = {"boolean": "boolean", "integer": "integer", "long": "integer", "string": "string"}
@@ -34,6 +40,7 @@ LARGE = 16_384
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 # What JSON can hold; as a Union because older Pythons cannot ask for `int | str`.
 _PLAIN = (str, int, float, type(None))
+_LONG = re.compile(rb"[0-9]{19}")  # as an integer may be that orjson makes a float
 _PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?==([^\s;]+)")
 
 Receive = Callable[[], Awaitable[Any]]
@@ -229,7 +236,7 @@ def read(body: bytes) -> dict[str, Any]:
     Raises: BadInput.
     """
     try:
-        document = json.loads(body)
+        document = _loads(body)
     except (ValueError, RecursionError) as exc:
         raise BadInput(f"The request body is not JSON: {exc}") from exc
     if not isinstance(document, dict) or "input_data" not in document:
@@ -238,6 +245,14 @@ def read(body: bytes) -> dict[str, Any]:
     if params is not None and not isinstance(params, dict):
         raise BadInput('"params" must be a JSON object.')
     return document
+
+
+def _loads(body: bytes) -> Any:
+    """JSON as the standard library reads it, by orjson where that reads the same."""
+    if orjson and not _LONG.search(body):
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(body)
+    return json.loads(body)
 
 
 def parse(document: dict[str, Any], schema: Any) -> tuple[Any, dict[str, Any] | None]:

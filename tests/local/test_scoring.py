@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aml_magics.local import scoring
 
@@ -34,6 +36,17 @@ signature = ModelSignature(
     params=ParamSchema([ParamSpec("factor", "double", 1.0)]))
 mlflow.pyfunc.save_model(sys.argv[1], python_model=Scale(), signature=signature)
 """
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+NUMBER = r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,4})?"
+# JSON and what is nearly JSON.
+TEXTS = VALUES.map(json.dumps) | st.from_regex(NUMBER, fullmatch=True) | st.text()
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +115,26 @@ def test_it_says_that_it_lives_and_what_it_takes(url):
 def test_every_prediction_becomes_json(prediction, expected):
     assert scoring.plain(prediction) == expected
     json.dumps(scoring.plain(prediction), allow_nan=False)
+
+
+@given(TEXTS)
+def test_a_request_is_read_as_the_standard_library_reads_it(text):
+    body = f'{{"input_data": {text}}}'.encode("utf-8", "surrogatepass")
+    try:
+        expected = json.loads(body)
+    except ValueError:
+        with pytest.raises(scoring.BadInput):
+            scoring.read(body)
+    else:
+        assert repr(scoring.read(body)) == repr(expected)
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1e400", "NaN"])
+def test_numbers_that_few_readers_have_are_kept(number):
+    body = f'{{"input_data": {number}}}'.encode()
+    assert repr(scoring.read(body)) == repr(json.loads(body))
+
+
+def test_an_environment_without_the_fast_reader_serves_too(monkeypatch):
+    monkeypatch.setattr(scoring, "orjson", None)
+    assert scoring.read(b'{"input_data": [1.5]}') == {"input_data": [1.5]}
