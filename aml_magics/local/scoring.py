@@ -40,7 +40,7 @@ LARGE = 16_384
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 # What JSON can hold; as a Union because older Pythons cannot ask for `int | str`.
 _PLAIN = (str, int, float, type(None))
-_LONG = re.compile(rb"[0-9]{19}")  # as an integer may be that orjson makes a float
+_AS_ZEROS, _LONG = bytes.maketrans(b"123456789", b"000000000"), b"0" * 19
 _PINNED = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*?\])?==([^\s;]+)")
 
 Receive = Callable[[], Awaitable[Any]]
@@ -249,10 +249,16 @@ def read(body: bytes) -> dict[str, Any]:
 
 def _loads(body: bytes) -> Any:
     """JSON as the standard library reads it, by orjson where that reads the same."""
-    if orjson and not _LONG.search(body):
+    if orjson and not _is_long(body):
         with suppress(orjson.JSONDecodeError):
             return orjson.loads(body)
     return json.loads(body)
+
+
+def _is_long(body: bytes) -> bool:
+    """Whether there may be an integer of more than 64 bits, of which orjson makes a float."""
+    *before, _ = body.translate(_AS_ZEROS).split(_LONG)
+    return not all(one.endswith(b".") for one in before)  # those are digits of fractions
 
 
 def parse(document: dict[str, Any], schema: Any) -> tuple[Any, dict[str, Any] | None]:

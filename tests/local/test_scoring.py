@@ -47,6 +47,7 @@ VALUES = st.recursive(
 NUMBER = r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,4})?"
 # JSON and what is nearly JSON.
 TEXTS = VALUES.map(json.dumps) | st.from_regex(NUMBER, fullmatch=True) | st.text()
+LONG = f"[0.{'1' * 19}, {'1' * 40}]"
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,9 @@ def test_a_request_is_read_as_the_standard_library_reads_it(text):
         assert repr(scoring.read(body)) == repr(expected)
 
 
-@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1e400", "NaN"])
+@pytest.mark.parametrize(
+    "number", ["18446744073709551616", "-9223372036854775809", "1e400", "NaN", LONG]
+)
 def test_numbers_that_few_readers_have_are_kept(number):
     body = f'{{"input_data": {number}}}'.encode()
     assert repr(scoring.read(body)) == repr(json.loads(body))
